@@ -1,0 +1,19 @@
+"""The entry point that `workspace.yaml` names."""
+
+import dagster as dg
+
+from assets import checks, collection, labelling, learning, release
+from assets.resources import HomeResource
+from jobs import jobs, schedules, sensors
+
+defs = dg.Definitions(
+    assets=[
+        *dg.load_assets_from_modules([collection, labelling, learning, release], include_specs=True),
+    ],
+    asset_checks=dg.load_asset_checks_from_modules([checks]),
+    jobs=[jobs.daily_data, jobs.learn, jobs.decide],
+    schedules=[schedules.daily_data_schedule, schedules.learn_schedule],
+    sensors=[sensors.enough_preferences, sensors.panel_answered],
+    resources={"home": HomeResource()},
+    executor=dg.in_process_executor,  # a step is a second of work: a process for each would cost ten times that
+)

@@ -1,0 +1,32 @@
+"""What runs when something has happened; off until somebody turns it on."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from jobs.jobs import decide, learn
+from loop import config, cycle
+from loop.home import open_home
+
+
+@dg.sensor(job=learn, minimum_interval_seconds=30, description="A cycle once enough new preferences have come in.")
+def enough_preferences(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    settings = config.load()
+    with open_home(settings) as home:
+        waiting = cycle.new_preferences(home)
+    if waiting.count < settings.new_preferences:
+        return dg.SkipReason(f"{waiting.count} new preferences of the {settings.new_preferences} that start a cycle")
+    key = f"{waiting.newest}"
+    if key == context.cursor:
+        return dg.SkipReason(f"a cycle over these {waiting.count} preferences was asked for already")
+    return dg.SensorResult([dg.RunRequest(run_key=key, partition_key=waiting.day.isoformat())], cursor=key)
+
+
+@dg.sensor(job=decide, minimum_interval_seconds=30, description="A decision once the panel has answered a cycle.")
+def panel_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    with open_home(config.load()) as home:
+        ready = cycle.awaiting_decision(home, now=datetime.now(UTC))
+    if not ready:
+        return dg.SkipReason("no cycle waits for a decision, or the panel is still answering")
+    requests = [dg.RunRequest(run_key=f"{c.day}|{c.attempt}", partition_key=c.day.isoformat()) for c in ready]
+    return dg.SensorResult(requests)

@@ -1,0 +1,91 @@
+"""Running Dagster's jobs from the command line: in this process, on the home's own instance, seen in its UI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from loop import services
+from loop.config import Settings
+from loop.errors import LoopError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""The event log has it all; the terminal shows progress."""
+
+
+class Orchestrator:
+    """Runs the jobs of `jobs.definitions` partition by partition."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        from jobs.definitions import defs
+
+        self.instance = instance
+        self._defs = defs
+        self._jobs: dict[str, dg.JobDefinition] = {}
+
+    def data(self, day: date, workflow: str) -> bool:
+        """One day of one workflow through collection, validation and labelling; False if its batch was halted."""
+        from assets.partitions import batch_key
+
+        result = self._run("daily_data", str(batch_key(day, workflow)))
+        if result.success:
+            return True
+        steps = {event.step_key: event for event in result.all_events if event.is_step_failure}
+        halted = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
+        if halted:
+            return False
+        raise LoopError(_why("daily_data", f"{day} {workflow}", result.run_id, steps))
+
+    def learn(self, cycle: date) -> str:
+        """Freeze, train and set side by side; the run's id."""
+        return self._must("learn", cycle)
+
+    def decide(self, cycle: date) -> str:
+        """Evaluate and decide; the run's id."""
+        return self._must("decide", cycle)
+
+    def _must(self, job: str, cycle: date) -> str:
+        result = self._run(job, cycle.isoformat())
+        if not result.success:
+            steps = {event.step_key: event for event in result.all_events if event.is_step_failure}
+            raise LoopError(_why(job, cycle.isoformat(), result.run_id, steps))
+        return str(result.run_id)
+
+    def _run(self, job: str, partition: str) -> dg.ExecuteInProcessResult:
+        if job not in self._jobs:
+            self._jobs[job] = self._defs.resolve_job_def(job)
+        return self._jobs[job].execute_in_process(
+            instance=self.instance,
+            partition_key=partition,
+            run_config=_QUIET,
+            raise_on_error=False,
+            tags={".dagster/repository": "__repository__@loop"},  # so that the UI files the run under its job
+        )
+
+
+@contextmanager
+def orchestrator(settings: Settings) -> Iterator[Orchestrator]:
+    """The home's Dagster instance, with the environment that Dagster and MLflow read."""
+    with services.session(settings) as urls:
+        services.prepare(settings, urls)
+        os.environ.update(services.environment(settings, urls))
+        import dagster as dg
+
+        with dg.DagsterInstance.get() as instance:
+            yield Orchestrator(instance)
+
+
+def _why(job: str, partition: str, run_id: str, steps: Mapping[str | None, Any]) -> str:
+    for step, event in steps.items():
+        error = event.event_specific_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return f"{job} of {partition} failed in {step}: {error.message.strip()} (run {run_id})"
+    return f"{job} of {partition} failed (run {run_id})"

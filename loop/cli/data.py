@@ -1,0 +1,143 @@
+"""Commands on data: bring it in, look at it, say how things stand."""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from loop import config, lake, schema
+from loop.cli import output
+from loop.errors import BadInputError
+from loop.home import Home, open_home
+
+_EVERY = (date(2021, 1, 1), date(9999, 12, 31))
+
+
+class Source(StrEnum):
+    """Formats that `loop import` reads."""
+
+    JSONL = "jsonl"
+    COAUTHOR = "coauthor"
+
+
+def import_(
+    source: Annotated[Source, typer.Argument(help="jsonl: our own events. coauthor: the CoAuthor archive or folder.")],
+    path: Annotated[Path, typer.Argument(help="A file, or a folder where the source reads folders.")],
+    sessions: Annotated[
+        Path | None,
+        typer.Option(help="coauthor: the CSV of sessions; by default the one of the same stem beside PATH."),
+    ] = None,
+    json: bool = output.Json,
+) -> None:
+    """Read outside data into the landing area. The same file twice changes nothing."""
+    from loop.collect import sources
+    from loop.validate import contract
+
+    if sessions is not None and source is not Source.COAUTHOR:
+        raise BadInputError(f"--sessions goes with coauthor, got {source}")
+    settings = config.load()
+    start = time.perf_counter()
+    with open_home(settings) as home, output.progress(f"importing {path.name}") as step:
+        done = sources.read(
+            source.value,
+            path,
+            settings,
+            home.lake,
+            home.state,
+            contract=contract.split,
+            sessions=sessions,
+            progress=step,
+        )
+    result = {**done.told(), "seconds": round(time.perf_counter() - start, 3)}
+    if json:
+        output.emit_json(result)
+        return
+    output.table(f"{source} {path.name}", ["", ""], [[k, v] for k, v in result.items()])
+    if done.unchanged:
+        output.stdout.print("Nothing is new: every row was here already.")
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the tables; see docs/tables.md.")],
+    json: bool = output.Json,
+) -> None:
+    """Ask anything of all tables with DuckDB; read-only."""
+    import duckdb
+
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        raise BadInputError(f"expected one SELECT: {error}") from None
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        kinds = ", ".join(s.type.name for s in statements) or "nothing"
+        raise BadInputError(f"expected one SELECT, got {kinds}; `loop sql` only reads")
+    with open_home(config.load()) as home:
+        # Only the tables of the state that the query may name are fetched: event_index grows with history.
+        state = {name: home.state.arrow(name) for name in schema.STATE if name in query.lower()}
+        connection = lake.connect(home.lake, state)
+        try:
+            found = connection.execute(query)
+            names = [column[0] for column in found.description or ()]
+            rows = found.fetchall()
+        except duckdb.Error as error:
+            raise BadInputError(str(error)) from None
+        finally:
+            connection.close()
+    if json:
+        output.emit_json({"rows": [dict(zip(names, row, strict=True)) for row in rows]})
+    else:
+        output.table(f"{len(rows)} rows", names, rows)
+
+
+def status(json: bool = output.Json) -> None:
+    """Champion, data per partition, what is held and why, the last decisions."""
+    with open_home(config.load()) as home:
+        result = _status(home)
+    if json:
+        output.emit_json(result)
+        return
+    champion = result["champion"]
+    output.stdout.print(
+        f"[bold]Champion[/bold] {champion['version']} since {champion['cycle']}" if champion else "No champion yet"
+    )
+    output.table(
+        "Data (the last 40 partitions)",
+        ["day", "workflow", "status", "rows", "quarantined"],
+        [[b["day"], b["workflow"], b["status"], b["rows"], b["quarantined"]] for b in result["batches"][-40:]],
+    )
+    if result["held"]:
+        output.table(
+            "Held", ["day", "workflow", "why"], [[b["day"], b["workflow"], b["reasons"]] for b in result["held"]]
+        )
+    output.table(
+        "Last decisions",
+        ["cycle", "attempt", "challenger", "champion before", "decision", "reasons"],
+        [
+            [r[k] for k in ("cycle", "attempt", "challenger", "champion_before", "decision", "reasons")]
+            for r in result["releases"]
+        ],
+    )
+
+
+def _status(home: Home) -> dict[str, Any]:
+    from loop.release import releases
+
+    batches = home.state.batches(*_EVERY)
+    shown = [
+        {k: b[k] for k in ("day", "workflow", "status", "rows", "quarantined", "attempt", "reasons")} for b in batches
+    ]
+    version = releases.champion_now(home.state)
+    champion = None if version is None else releases.model_version(home.state, version)
+    decided = home.state.arrow("releases").to_pylist()[-10:]
+    return {
+        "home": str(home.settings.home),
+        "champion": champion and {"version": champion.version, "cycle": champion.cycle},
+        "batches": shown,
+        "held": [b for b in shown if b["status"] == schema.BatchStatus.HELD],
+        "releases": [{k: v for k, v in r.items() if k != "evidence"} for r in decided],
+    }

@@ -1,0 +1,125 @@
+"""`loop run`: the closed circle in the simulated organisation, day after day, through the same jobs as real work."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from loop import config
+from loop.cli import output
+from loop.cli.cycle import check_workflows
+from loop.home import open_home
+
+
+class Control(StrEnum):
+    """Runs that must show no gain, for the gain of the real one to mean anything."""
+
+    NONE = "none"
+    FROZEN = "frozen"
+    """Nothing is trained."""
+    SHUFFLED = "shuffled"
+    """Decisions are permuted within a workflow before they are sent."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What is simulated. A home holds one world: `loop run` again goes on with it."""
+
+    seed: int
+    employees: int
+    workflows: tuple[str, ...]
+    edits: bool
+    control: Control
+
+
+@dataclass
+class Stopwatch:
+    """Wall and CPU seconds by stage."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
+            self.cpu[name] = self.cpu.get(name, 0.0) + time.process_time() - cpu
+
+    def told(self) -> dict[str, dict[str, float]]:
+        return {name: {"wall": round(self.wall[name], 2), "cpu": round(self.cpu[name], 2)} for name in self.wall}
+
+
+def run(
+    days: Annotated[int, typer.Option(min=1, help="Days to simulate, after those that this home has.")] = 5,
+    workflow: Annotated[list[str] | None, typer.Option(help="Only this workflow; may be repeated.")] = None,
+    employees: Annotated[int, typer.Option(min=4, help="People who decide.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Of the world: what fits what, and who works there.")] = 0,
+    control: Annotated[Control, typer.Option(help="A run that must show no gain.")] = Control.NONE,
+    edits: Annotated[bool, typer.Option(help="Whether people may edit; without, they reject instead.")] = True,
+    json: bool = output.Json,
+) -> None:
+    """Run the closed circle in the simulated organisation: serve, decide, validate, label, train, compare, release."""
+    from loop.cli.circle import Circle
+    from loop.cli.dagster import orchestrator
+
+    watch = Stopwatch()
+    settings = config.load()
+    workflows = check_workflows(workflow)
+    world = World(seed, employees, workflows, edits, control)
+    with watch.stage("total"), contextlib.ExitStack() as stack:
+        with watch.stage("start-up"):
+            home = stack.enter_context(open_home(settings))
+            dagster = stack.enter_context(orchestrator(settings))
+            circle = Circle(home, dagster, world, watch)
+        with output.progress("the base model", days + 2) as step:
+            circle.begin()
+            shown = []
+            for done, day in enumerate(circle.next_days(days), 1):
+                step(done, days + 2, f"{day}")
+                shown += circle.day(day)
+            step(days + 1, days + 2, "the unseen prompts")
+            final = circle.final()
+    result = {"days": shown, "releases": circle.releases(), "final": final, "seconds": watch.told()}
+    if json:
+        output.emit_json(result)
+    else:
+        show(result, settings)
+
+
+def show(result: dict[str, Any], settings: config.Settings) -> None:
+    """The scoreboard, and where to look."""
+    workflows = list(dict.fromkeys(row["workflow"] for row in result["days"]))
+    by_day: dict[Any, dict[str, dict[str, Any]]] = {}
+    for row in result["days"]:
+        by_day.setdefault(row["day"], {})[row["workflow"]] = row
+    output.table(
+        "Acceptance by day (accepted / everything shown)",
+        ["day", "model", *workflows],
+        [
+            [day, next(iter(rows.values()))["model_version"], *(rows[w]["acceptance"] for w in workflows)]
+            for day, rows in by_day.items()
+        ],
+    )
+    columns = ["cycle", "challenger", "champion_before", "decision", "reasons"]
+    output.table("Releases", columns, [[r[c] for c in columns] for r in result["releases"]])
+    columns = ["workflow", "items", "base", "champion", "constant"]
+    output.table(
+        "True utility on unseen prompts (0 a random answer, 1 the best)",
+        columns,
+        [[row[c] for c in columns] for row in result["final"]],
+    )
+    seconds = result["seconds"]
+    output.table("Seconds", ["stage", "wall", "cpu"], [[name, s["wall"], s["cpu"]] for name, s in seconds.items()])
+    output.stdout.print(
+        f"Everything is in {settings.home}. `loop up` shows the runs, checks and models in a browser; "
+        "`loop status` and `loop sql` answer here."
+    )

@@ -1,0 +1,97 @@
+"""Rows that are set aside: what is kept of each, where it is filed, and by which id it is known again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+
+from loop import schema
+from loop.collect.events import mask
+from loop.collect.record import Record
+from loop.lake import from_rows
+
+LATER: Final = "interactions"
+"""The `path` of rows that were set aside after they had landed, when a batch was made of them."""
+_EARLIEST: Final = date(2000, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record that is set aside: its reasons, the main one first, and what was expected and came."""
+
+    record: Record
+    reasons: Sequence[str]
+    explanation: str
+
+
+def of_records(refusals: Sequence[Refusal], *, key: bytes, source: str, name: str, now: datetime) -> pa.Table:
+    """Refused records as rows of `quarantine`, raw ids masked.
+
+    A row is filed under the day and workflow that it names, as far as it names any: else under the day of `now` and
+    `schema.UNPLACED`. Its id is a digest of what it is and where it stood, so the same file gives the same ids.
+    """
+    return from_rows([_row(refusal, key, source, name, now) for refusal in refusals], schema.QUARANTINE)
+
+
+def _row(refusal: Refusal, key: bytes, source: str, name: str, now: datetime) -> dict[str, Any]:
+    record, fault = refusal.record, refusal.record.fault
+    raw, fields = mask(record.raw, key)
+    path = record.path or name
+    workflow = fault.workflow if fault and fault.workflow else fields.get("workflow")
+    event_id = fields.get("event_id")
+    return {
+        "quarantine_id": _id(raw, *refusal.reasons, source, path, str(record.line)),
+        "event_id": _printable(event_id) if isinstance(event_id, str) else None,
+        "day": (fault and fault.day) or _day(fields.get("shown_at"), now) or now.date(),
+        "workflow": workflow if workflow in schema.WORKFLOWS else schema.UNPLACED,
+        "source": source,
+        "path": _printable(path),
+        "line": record.line,
+        "reasons": list(refusal.reasons),
+        "explanation": _printable(refusal.explanation),
+        "raw": _printable(raw),
+        "received_at": now,
+    }
+
+
+def of_rows(bad: pa.Table) -> pa.Table:
+    """Landed rows that the row contract set aside (with `breaches` and `explanation`) as rows of `quarantine`."""
+    rows = []
+    for line, row in enumerate(bad.to_pylist(), 1):
+        reasons, explanation = row.pop("breaches"), row.pop("explanation")
+        kept = {
+            "quarantine_id": _id(row["event_id"], row["content"], *reasons),
+            "path": LATER,
+            "line": line,
+            "reasons": reasons,
+            "explanation": explanation,
+            "raw": msgspec.json.encode(row).decode(),
+        }
+        rows.append({name: row[name] for name in ("event_id", "day", "workflow", "source", "received_at")} | kept)
+    return from_rows(rows, schema.QUARANTINE)
+
+
+def _id(*parts: str) -> str:
+    """BLAKE2b-128 of the parts, told apart from a client's event id by its prefix."""
+    return f"q_{hashlib.blake2b(msgspec.json.encode([_printable(p) for p in parts]), digest_size=16).hexdigest()}"
+
+
+def _day(shown_at: object, now: datetime) -> date | None:
+    """The day of a time as it stands in a row that cannot be trusted; None where no batch can have it."""
+    try:
+        time = datetime.fromisoformat(str(shown_at))
+        day = (time if time.tzinfo is None else time.astimezone(UTC)).date()
+    except (ValueError, OverflowError):
+        return None
+    return day if _EARLIEST <= day <= now.date() else None
+
+
+def _printable(text: str) -> str:
+    """Lone surrogates, which JSON can spell and UTF-8 cannot, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,52 @@
+"""Where outside data comes from: one file per format. A source turns its format into events and knows no storage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from loop.collect.imported import Imported
+from loop.collect.landing import Contract, land
+from loop.collect.record import Progress, Source
+from loop.collect.sources import coauthor, jsonl
+from loop.config import Settings
+from loop.errors import BadInputError
+from loop.lake import Lake
+from loop.state import State
+
+NAMES: Final = ("jsonl", "coauthor")
+
+
+def read(  # noqa: PLR0913 - what is brought, where to, and by which rules
+    name: str,
+    path: Path,
+    settings: Settings,
+    lake: Lake,
+    state: State,
+    *,
+    contract: Contract,
+    sessions: Path | None = None,
+    progress: Progress | None = None,
+    now: datetime | None = None,
+) -> Imported:
+    """Read outside data of the named format into the landing area; see `landing.land`.
+
+    Raises:
+        BadInputError: there is no such format, or the path does not hold it; nothing became visible.
+    """
+    source = opened(name, path, sessions=sessions, progress=progress)
+    done = land(settings, lake, state, source=name, name=path.name, records=source.records, contract=contract, now=now)
+    return replace(done, writer_known=source.writer_known)
+
+
+def opened(name: str, path: Path, *, sessions: Path | None = None, progress: Progress | None = None) -> Source:
+    """Outside data of the named format, its records not yet drawn."""
+    match name:
+        case "jsonl":
+            return jsonl.read(path, progress=progress)
+        case "coauthor":
+            return coauthor.read(path, sessions=sessions, progress=progress)
+        case _:
+            raise BadInputError(f"expected a source among {', '.join(NAMES)}, got {name!r}")

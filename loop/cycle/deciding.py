@@ -1,0 +1,176 @@
+"""From a challenger to a decision: side by side with the champion, what people say of it, and the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from loop import schema
+from loop.cycle.learning import Progress, champion_of
+from loop.cycle.reading import labels, latest, record
+from loop.errors import LoopError
+from loop.evaluate import answers, evidence, gate, heldout, panel
+from loop.home import Home
+from loop.release import releases
+from loop.release.releases import ModelVersion, Release
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The side-by-sides of a cycle: items = asked + identical."""
+
+    challenger: str
+    champion: str
+    items: dict[str, int]
+    """By workflow; one without items is not measured."""
+    identical: int
+
+    @property
+    def rows(self) -> int:
+        return sum(self.items.values())
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "challenger": self.challenger,
+            "champion": self.champion,
+            "identical": self.identical,
+            **{f"items/{name}": count for name, count in self.items.items()},
+        }
+
+
+def comparisons(home: Home, cycle: date, *, progress: Progress | None = None) -> Asked:
+    """Answer the benchmark's items with challenger and champion, and lay the answers side by side, blind."""
+    settings = home.settings
+    challenger, champion, attempt = contestants(home, cycle)
+    items = answers.benchmark(home.lake, cycle, settings.benchmark_items)
+    given = [
+        answers.answers_of(
+            model.version,
+            home.path(model.path),
+            items,
+            cache=settings.cache,
+            seed=settings.seed,
+            progress=progress,
+        )
+        for model in (challenger, champion)
+    ]
+    rows = panel.side_by_side(
+        items,
+        cycle=cycle,
+        attempt=attempt,
+        challenger=challenger.version,
+        champion=champion.version,
+        challenger_answers=given[0],
+        champion_answers=given[1],
+        seed=settings.seed,
+    )
+    counts = {}
+    for workflow in schema.WORKFLOWS:
+        part = rows.filter(pc.equal(rows["workflow"], workflow))
+        home.lake.overwrite("comparisons", part, day=cycle, workflow=workflow)
+        if part.num_rows:
+            counts[workflow] = part.num_rows
+    assert sum(counts.values()) == items.num_rows, "an item was lost"
+    return Asked(challenger.version, champion.version, counts, rows.num_rows - panel.to_ask(rows).num_rows)
+
+
+def contestants(home: Home, cycle: date) -> tuple[ModelVersion, ModelVersion, int]:
+    """Challenger and champion of a cycle, and the attempt that they belong to."""
+    frozen = latest(home, "training_sets", cycle)
+    models = home.state.tables["models"]
+    query = (
+        sa.select(models.c.version)
+        .where(models.c.training_digest == frozen["digest"], models.c.parent.is_not(None))
+        .order_by(models.c.created_at.desc())
+        .limit(1)
+    )
+    champion = champion_of(home, cycle)
+    with home.state.engine.connect() as connection:
+        version = connection.execute(query.where(models.c.parent == champion.version)).scalar()
+    if version is None:
+        raise LoopError(f"cycle {cycle} has no challenger yet: materialise `policy` first")
+    return releases.model_version(home.state, version), champion, frozen["attempt"]
+
+
+# -- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def evaluation(home: Home, cycle: date) -> evidence.Figures:
+    """What is known of the challenger: the panel's answers; where nobody was asked, held-out people's decisions."""
+    challenger, champion, _ = contestants(home, cycle)
+    rows = home.lake.read("comparisons", days=(cycle, cycle))
+    rows = rows.filter(
+        pc.and_(pc.equal(rows["challenger"], challenger.version), pc.equal(rows["champion"], champion.version))
+    )
+    given = panel.read_answers(home.state, rows)
+    figures = evidence.Figures(
+        evidence.gather(
+            rows,
+            given,
+            challenger=challenger.version,
+            champion=champion.version,
+            same_weights=challenger.weights_digest == champion.weights_digest,
+            policy=evidence.house_policy(),
+            seed=home.settings.seed,
+        ),
+        () if given.num_rows else _held_out(home, cycle, challenger, champion),
+    )
+    record(
+        home,
+        "evaluations",
+        cycle,
+        challenger=challenger.version,
+        champion=champion.version,
+        evidence=evidence.to_json(figures),
+        evaluated_at=datetime.now(UTC),
+    )
+    return figures
+
+
+def _held_out(home: Home, cycle: date, challenger: ModelVersion, champion: ModelVersion) -> tuple[heldout.HeldOut, ...]:
+    """What held-out people preferred and wrote, read as of the cycle's cut-off."""
+    from loop.models import Model
+
+    cutoff = latest(home, "training_sets", cycle)["cutoff"]
+    return heldout.held_out(
+        labels(home, "preferences", cycle, cutoff),
+        labels(home, "demonstrations", cycle, cutoff),
+        challenger=Model.load(home.path(challenger.path)),
+        champion=Model.load(home.path(champion.path)),
+        seed=home.settings.seed,
+    )
+
+
+# -- release --------------------------------------------------------------------------------------------------------
+
+
+def release(home: Home, cycle: date, *, run_id: str | None = None) -> Release:
+    """The gate decides on the evaluation; the decision becomes a row, tags of the MLflow run, and maybe the alias."""
+    evaluated = latest(home, "evaluations", cycle)
+    figures = evidence.from_json(evaluated["evidence"])
+    decided = releases.record_release(
+        home.state,
+        gate.decide(figures.evidence, evidence.house_policy()),
+        cycle=cycle,
+        challenger=evaluated["challenger"],
+        champion_before=evaluated["champion"],
+        evidence=evaluated["evidence"],
+        author="gate",
+        run_id=run_id,
+    )
+    challenger = releases.model_version(home.state, evaluated["challenger"])
+    if challenger.mlflow_run is not None:
+        home.registry.decide(
+            challenger.mlflow_run,
+            decision=decided.decision,
+            reasons=decided.reasons,
+            live=decided.live,
+            metrics=evidence.metrics(figures),
+        )
+        if decided.live:
+            home.registry.point_champion(challenger.mlflow_run)
+    return decided

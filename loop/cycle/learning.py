@@ -1,0 +1,283 @@
+"""From labels to a challenger: the frozen training set, the base, and the policy trained from the champion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from loop import __version__
+from loop.cycle.reading import cutoff_before, cutoff_of, labels, latest, record, window
+from loop.errors import LoopError
+from loop.home import Home
+from loop.release import registry, releases
+from loop.release.releases import ModelVersion
+from loop.schema import Split
+from loop.train import corpus, dataset
+
+if TYPE_CHECKING:
+    from loop.train.curve import Curve
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A frozen training set and where its rows came from."""
+
+    digest: str
+    attempt: int
+    cutoff: datetime
+    demonstrations: int
+    preferences: int
+    fresh: int
+    """Rows received since the cycle before; the rest is replayed."""
+    left_out: int
+    """Rows that the cycle might have read and that the limit or the replay share left out."""
+    table_versions: dict[str, int | None]
+
+    def told(self) -> dict[str, Any]:
+        return asdict(self) | {"cutoff": self.cutoff.isoformat()}
+
+
+def training_set(home: Home, cycle: date) -> TrainingSet:
+    """Freeze what the cycle may learn from: all that is fresh, and a share of what is older."""
+    cutoff = cutoff_of(cycle)
+    since = cutoff_before(home, cycle)
+    versions = {name: home.lake.version(name) for name in ("demonstrations", "preferences")}
+    chosen: dict[str, pa.Table] = {}
+    fresh_rows = left_out = 0
+    for name in versions:
+        rows = labels(home, name, cycle, cutoff, Split.TRAIN)
+        is_fresh = pc.greater_equal(rows["received_at"], since)
+        fresh, older = rows.filter(is_fresh), rows.filter(pc.invert(is_fresh))
+        composed = dataset.compose(
+            fresh,
+            older,
+            replay_share=home.settings.replay_share,
+            limit=home.settings.training_rows,
+            seed=home.settings.seed,
+        )
+        left = composed.fresh_left + composed.older_left
+        assert composed.rows.num_rows + left == rows.num_rows, f"{name}: a row was lost"
+        chosen[name] = composed.rows
+        fresh_rows += composed.fresh
+        left_out += left
+    frozen = dataset.freeze(
+        chosen["demonstrations"],
+        chosen["preferences"],
+        root=home.settings.training_sets,
+        salt_key=home.settings.secret("salt"),
+        meta={"cycle": cycle.isoformat()},
+    )
+    attempt = record(
+        home,
+        "training_sets",
+        cycle,
+        digest=frozen.digest,
+        cutoff=cutoff,
+        demonstrations=chosen["demonstrations"].num_rows,
+        preferences=chosen["preferences"].num_rows,
+        table_versions=json.dumps(versions),
+        path=home.relative(frozen.path),
+        frozen_at=datetime.now(UTC),
+    )
+    counts = (chosen["demonstrations"].num_rows, chosen["preferences"].num_rows)
+    return TrainingSet(frozen.digest, attempt, cutoff, *counts, fresh_rows, left_out, versions)
+
+
+# -- policy ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A challenger, and how it came to be."""
+
+    version: str
+    parent: str
+    training_digest: str
+    reused: bool
+    """Whether the same inputs had made it before; then nothing was trained."""
+    seconds: float | None
+    losses: dict[str, float]
+    """Last loss by method; a method that did not train is not in it."""
+    cut_texts: int
+    """Prompts and answers of which the model saw only the end."""
+    mlflow_page: str | None
+
+    def told(self) -> dict[str, Any]:
+        plain = {"version", "parent", "training_digest", "reused", "seconds", "cut_texts"}
+        shown = {k: v for k, v in asdict(self).items() if k in plain and v is not None}
+        return shown | {f"loss/{method}": loss for method, loss in self.losses.items()}
+
+
+def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Progress | None = None) -> Policy:
+    """Train the cycle's challenger from the champion: SFT on demonstrations, then DPO on preferences."""
+    from loop.models import weights_digest
+    from loop.train import dpo, sft
+
+    frozen = latest(home, "training_sets", cycle)
+    parent = champion_of(home, cycle)
+    settings = home.settings
+    recipe = {"sft": {"steps": settings.sft_steps}, "dpo": {"steps": settings.dpo_steps}}
+    version = version_of(parent.version, frozen["digest"], recipe, settings.seed)
+    if (known := _existing(home, version)) is not None:
+        page = known.mlflow_run and home.registry.page(known.mlflow_run)
+        return Policy(version, parent.version, frozen["digest"], True, None, {}, 0, page)
+
+    rows = dataset.load(settings.training_sets, frozen["digest"])
+    target, work = settings.models / version, settings.models / f".{version}.sft"
+    for leftover in (target, work):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        curves = [
+            sft.train(home.path(parent.path), rows.demonstrations, work, steps=settings.sft_steps, seed=settings.seed, progress=progress),
+            dpo.train(work, rows.preferences, target, steps=settings.dpo_steps, seed=settings.seed, progress=progress),
+        ]
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    made = _register(
+        home,
+        registry.PolicyRun(
+            version=version,
+            parent=parent.version,
+            cycle=cycle,
+            path=target,
+            weights_digest=weights_digest(target),
+            training_digest=frozen["digest"],
+            training_path=home.path(frozen["path"]),
+            seed=settings.seed,
+            code=__version__,
+            recipe=recipe,
+            curves=curves,
+            tags={"attempt": str(frozen["attempt"]), **({"dagster_run": run_id} if run_id else {})},
+        ),
+    )
+    return Policy(
+        version,
+        parent.version,
+        frozen["digest"],
+        False,
+        sum(c.seconds for c in curves),
+        {c.method: c.losses[-1] for c in curves if c.losses},
+        sum(c.cut_texts for c in curves),
+        made.mlflow_run and home.registry.page(made.mlflow_run),
+    )
+
+
+def champion_of(home: Home, cycle: date) -> ModelVersion:
+    """Who was champion when the cycle's day began; the base, made now, where nobody was."""
+    if (version := releases.champion_as_of(home.state, cycle)) is None:
+        return base(home, cycle)
+    return releases.model_version(home.state, version)
+
+
+def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelVersion:
+    """Make the home's first champion: the model that `base_model` names, or a nano pretrained here.
+
+    A nano learns from the organisation's own texts: those in the home's corpus folder if there are any, else the
+    prompts and shown suggestions of the training split that had been received by the cycle's cut-off.
+
+    Raises:
+        LoopError: there is no text to pretrain on.
+    """
+    from loop.models import Model, weights_digest
+    from loop.train import nano
+
+    settings = home.settings
+    target = settings.models / "base"
+    curves: list[Curve] = []
+    digest = None
+    shutil.rmtree(target, ignore_errors=True)
+    if settings.base_model == "nano":
+        pairs = corpus.read(settings.corpus) or corpus.shown(
+            home.lake.read("interactions", days=window(home, cycle)),
+            accepted=home.state.accepted_digests(*window(home, cycle)),
+            cutoff=cutoff_of(cycle),
+            held_out_share=settings.held_out_share,
+            seed=settings.seed,
+        )
+        if not pairs:
+            raise LoopError(f"no text to pretrain a base on: no corpus, and no accepted batch up to {cycle}")
+        digest = corpus.digest(pairs)
+        curves = [nano.build(pairs, target, seed=settings.seed, steps=settings.base_steps, progress=progress)]
+    else:
+        Model.load(settings.base_model).save(target)
+    recipe = {"base": settings.base_model, "steps": settings.base_steps if settings.base_model == "nano" else 0}
+    version = version_of("", digest or settings.base_model, recipe, settings.seed)
+    if (known := _existing(home, version)) is None:
+        final = settings.models / version
+        shutil.rmtree(final, ignore_errors=True)
+        target.rename(final)
+        known = _register(
+            home,
+            registry.PolicyRun(
+                version=version,
+                parent=None,
+                cycle=cycle,
+                path=final,
+                weights_digest=weights_digest(final),
+                training_digest=digest,
+                training_path=None,
+                seed=settings.seed,
+                code=__version__,
+                recipe=recipe,
+                curves=curves,
+            ),
+        )
+    releases.record_base(home.state, version, cycle=cycle, author="loop", run_id=None)
+    if known.mlflow_run is not None and releases.champion_now(home.state) == version:
+        home.registry.point_champion(known.mlflow_run)
+    return known
+
+
+def version_of(parent: str, digest: str, recipe: Mapping[str, Any], seed: int) -> str:
+    """The same parent, rows, recipe, seed and code make the same model: that is its name."""
+    told = json.dumps([parent, digest, recipe, seed, __version__], sort_keys=True)
+    return f"m-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+
+
+def _existing(home: Home, version: str) -> ModelVersion | None:
+    """The model of that version, if it was made and its weights are still what they were."""
+    models = home.state.tables["models"]
+    with home.state.engine.connect() as connection:
+        row = connection.execute(sa.select(models).where(models.c.version == version)).mappings().first()
+    if row is None:
+        return None
+    from loop.models import weights_digest
+
+    found = ModelVersion(**row)
+    weights = home.path(found.path)
+    if not weights.exists():
+        return None
+    if weights_digest(weights) != found.weights_digest:
+        raise LoopError(f"the weights of {version} at {weights} were changed after they were registered")
+    return found
+
+
+def _register(home: Home, run: registry.PolicyRun) -> ModelVersion:
+    """Log the making of a model to MLflow and store it as a version."""
+    made = ModelVersion(
+        version=run.version,
+        parent=run.parent,
+        cycle=run.cycle,
+        training_digest=run.training_digest,
+        recipe=json.dumps(run.recipe, sort_keys=True),
+        seed=run.seed,
+        code=run.code,
+        weights_digest=run.weights_digest,
+        path=home.relative(run.path),
+        mlflow_run=home.registry.log(run),
+        created_at=datetime.now(UTC),
+    )
+    releases.record_model(home.state, made)
+    return made

@@ -1,0 +1,71 @@
+"""What a cycle may read: its cut-off, its window, accepted batches, and its own earlier rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from loop.errors import LoopError
+from loop.home import Home
+from loop.lake import Days
+from loop.schema import Split
+
+
+def latest(home: Home, table: str, cycle: date) -> dict[str, Any]:
+    """The last attempt's row of a cycle in a state table keyed by cycle and attempt.
+
+    Raises:
+        LoopError: the cycle has no such row yet.
+    """
+    rows = home.state.tables[table]
+    query = sa.select(rows).where(rows.c.cycle == cycle).order_by(rows.c.attempt.desc()).limit(1)
+    with home.state.engine.connect() as connection:
+        found = connection.execute(query).mappings().first()
+    if found is None:
+        raise LoopError(f"cycle {cycle} has no row in {table}: materialise the assets before it first")
+    return dict(found)
+
+
+def cutoff_of(cycle: date) -> datetime:
+    """The end of the cycle's day, or now while that lies ahead."""
+    return min(datetime.combine(cycle + timedelta(days=1), time(), UTC), datetime.now(UTC))
+
+
+def window(home: Home, cycle: date) -> Days:
+    return cycle - timedelta(days=home.settings.window_days - 1), cycle
+
+
+def labels(home: Home, table: str, cycle: date, cutoff: datetime, split: Split | None = None) -> pa.Table:
+    """Labels of accepted batches in the cycle's window that were known, and not yet superseded, at the cut-off."""
+    days = window(home, cycle)
+    rows = home.lake.read(table, days=days)
+    accepted = pa.array(sorted(home.state.accepted_digests(*days)), pa.string())
+    known = pc.less(rows["received_at"], cutoff)
+    stands = pc.fill_null(pc.greater_equal(rows["superseded_at"], cutoff), True)
+    wanted = pc.and_(pc.and_(known, stands), pc.is_in(rows["batch"], accepted))
+    if split is not None:
+        wanted = pc.and_(wanted, pc.equal(rows["split"], split.value))
+    return rows.filter(wanted)
+
+
+def cutoff_before(home: Home, cycle: date) -> datetime:
+    """The cut-off of the last cycle before this one; the beginning of time if there is none."""
+    sets = home.state.tables["training_sets"]
+    query = sa.select(sets.c.cutoff).where(sets.c.cycle < cycle).order_by(sets.c.cycle.desc(), sets.c.attempt.desc())
+    with home.state.engine.connect() as connection:
+        found = connection.execute(query.limit(1)).scalar()
+    return found or datetime.min.replace(tzinfo=UTC)
+
+
+def record(home: Home, table: str, cycle: date, **values: Any) -> int:
+    """Insert the next attempt of a cycle into a state table; its number."""
+    rows = home.state.tables[table]
+    with home.state.transaction(lock=f"{table} {cycle}") as connection:
+        last = connection.execute(sa.select(sa.func.max(rows.c.attempt)).where(rows.c.cycle == cycle)).scalar()
+        attempt = int(last or 0) + 1
+        connection.execute(sa.insert(rows).values(cycle=cycle, attempt=attempt, **values))
+    return attempt

@@ -1,0 +1,1 @@
+"""Stage 3: what a decision honestly teaches: demonstrations and preferences."""

@@ -1,0 +1,220 @@
+"""Bulk rows: Delta tables partitioned by day and workflow. One write replaces one partition in one commit.
+
+Everything that knows of Delta, Parquet files and DuckDB stands here. What a table holds is said in `schema.py`; what is
+written into it is decided by the stages.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from loop import schema
+from loop.errors import BadInputError
+
+if TYPE_CHECKING:
+    import duckdb
+    from deltalake import DeltaTable
+
+Days = tuple[date, date]
+"""First and last day, both included."""
+
+_KEEP_FILES = timedelta(hours=24)
+"""Routine vacuum keeps replaced files this long, for readers that still hold them."""
+
+
+class Lake:
+    """The Delta tables below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def overwrite(self, table: str, rows: pa.Table, *, day: date, workflow: str) -> int:
+        """Replace one partition by `rows` (possibly none) in one commit; the table's new version.
+
+        Raises:
+            AssertionError: a row belongs to another partition, or the columns are not the table's.
+        """
+        from deltalake import write_deltalake
+
+        rows = conform(rows, schema.LAKE[table])
+        for column, value in (("day", day), ("workflow", workflow)):
+            stray = pc.sum(pc.not_equal(rows[column], pa.scalar(value, rows.schema.field(column).type))).as_py()
+            assert not stray, f"{table}: {stray} rows do not belong to {column} {value}"
+        with self._lock(table, fcntl.LOCK_SH):
+            delta = self._open_or_create(table)
+            write_deltalake(
+                delta,
+                rows,
+                mode="overwrite",
+                predicate=f"day = '{day.isoformat()}' AND workflow = '{_plain(workflow)}'",
+            )
+            return int(delta.version())
+
+    def read(
+        self,
+        table: str,
+        *,
+        days: Days | None = None,
+        workflows: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        version: int | None = None,
+    ) -> pa.Table:
+        """The rows of the named partitions, in the table's own schema; no rows where there is no such partition."""
+        target = schema.LAKE[table].arrow
+        if columns is not None:
+            target = pa.schema([target.field(name) for name in columns])
+        with self._lock(table, fcntl.LOCK_SH):
+            delta = self._open(table, version)
+            if delta is None:
+                return target.empty_table()
+            rows = delta.to_pyarrow_table(
+                partitions=_filters(days, workflows), columns=None if columns is None else list(columns)
+            )
+        return rows.select(target.names).cast(target)
+
+    def version(self, table: str) -> int | None:
+        """The table's current Delta version; None where nothing was ever written."""
+        delta = self._open(table, None)
+        return None if delta is None else int(delta.version())
+
+    def partitions(self, table: str) -> list[tuple[date, str]]:
+        """Day and workflow of each partition that holds files, in order."""
+        delta = self._open(table, None)
+        if delta is None:
+            return []
+        found = (part for part in delta.partitions())
+        return sorted((date.fromisoformat(str(part["day"])), str(part["workflow"])) for part in found)
+
+    def files(self, table: str, days: Days | None = None, workflows: Sequence[str] | None = None) -> list[str]:
+        """The Parquet files of the current version; empty where there is no table."""
+        delta = self._open(table, None)
+        if delta is None:
+            return []
+        uris = delta.file_uris(partition_filters=_filters(days, workflows))
+        return [unquote(uri.removeprefix("file://")) for uri in uris]
+
+    def tidy(self, table: str) -> None:
+        """Compact small files of partitions, drop replaced files older than a day, write a checkpoint."""
+        delta = self._open(table, None)
+        if delta is None:
+            return
+        with self._lock(table, fcntl.LOCK_EX):
+            delta.optimize.compact()
+            delta.vacuum(
+                retention_hours=int(_KEEP_FILES / timedelta(hours=1)), enforce_retention_duration=False, dry_run=False
+            )
+            delta.create_checkpoint()
+
+    # -- Delta ------------------------------------------------------------------------------------------------------
+
+    def _open(self, table: str, version: int | None) -> DeltaTable | None:
+        from deltalake import DeltaTable
+
+        path = self.root / table
+        return DeltaTable(path, version=version) if (path / "_delta_log").exists() else None
+
+    def _open_or_create(self, table: str) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        if (delta := self._open(table, None)) is not None:
+            return delta
+        definition = schema.LAKE[table]
+        # The log keeps the least and greatest value of each column it has statistics for: ids and times only, for a
+        # text there would outlive its erasure.
+        told = [
+            c.name for c in definition.columns if c.name.endswith(("_id", "_at")) and c.privacy is schema.Privacy.NONE
+        ]
+        return DeltaTable.create(
+            self.root / table,
+            definition.arrow,
+            mode="ignore",
+            partition_by=["day", "workflow"],
+            configuration={"delta.dataSkippingStatsColumns": ",".join(told)},
+        )
+
+    @contextmanager
+    def _lock(self, table: str, kind: int) -> Iterator[None]:
+        """One lock a table: shared for readers and writers, exclusive for whoever removes files."""
+        folder = self.root / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / table).open("w") as handle:
+            fcntl.flock(handle, kind)
+            yield
+
+
+def conform(rows: pa.Table, table: schema.Table) -> pa.Table:
+    """`rows` with the table's columns, order and types.
+
+    Raises:
+        AssertionError: a column is missing or unknown, or a value that may not be null is.
+    """
+    expected = table.arrow
+    differing = set(rows.column_names) ^ set(expected.names)
+    assert not differing, f"{table.name}: columns differ: {sorted(differing)}"
+    rows = rows.select(expected.names)
+    for name in expected.names:
+        assert expected.field(name).nullable or not rows[name].null_count, f"{table.name}.{name}: null"
+    return rows.cast(expected)
+
+
+def from_rows(rows: Sequence[dict[str, Any]], table: schema.Table) -> pa.Table:
+    """A table's Arrow form of plain rows."""
+    return conform(pa.Table.from_pylist(list(rows), schema=table.arrow), table)
+
+
+def connect(lake: Lake, state: dict[str, pa.Table]) -> duckdb.DuckDBPyConnection:
+    """A short-lived in-memory DuckDB that sees every table of the lake, and the given ones of the state, as views.
+
+    External access is off but for the lake's own folder, and the configuration is locked.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    root = str(lake.root)
+    connection.execute(f"SET allowed_directories = ['{_quoted(root)}/']")
+    for name, table in schema.LAKE.items():
+        files = lake.files(name)
+        if not files:
+            connection.register(name, table.empty())
+            continue
+        listed = ", ".join(f"'{_quoted(glob.escape(path))}'" for path in files)
+        columns = ", ".join(f'"{c.name}"' for c in table.columns)
+        connection.execute(
+            f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}], union_by_name = true, "  # noqa: S608
+            "hive_partitioning = true, hive_types = {'day': DATE, 'workflow': VARCHAR})"
+        )
+    for name, rows in state.items():
+        connection.register(name, rows)
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _filters(days: Days | None, workflows: Sequence[str] | None) -> list[tuple[str, str, Any]] | None:
+    filters: list[tuple[str, str, Any]] = []
+    if days is not None:
+        filters += [("day", ">=", days[0].isoformat()), ("day", "<=", days[1].isoformat())]
+    if workflows is not None:
+        filters.append(("workflow", "in", list(workflows)))
+    return filters or None
+
+
+def _plain(workflow: str) -> str:
+    if not workflow.replace("_", "").replace("-", "").isalnum():
+        raise BadInputError(f"workflow: expected letters, digits, - and _, got {workflow!r}")
+    return workflow
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,1 @@
+"""Database migrations, run by `loop.state.migrate`; one file a step, never edited once released."""

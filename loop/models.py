@@ -1,0 +1,451 @@
+"""A language model as the loop uses it: loading, the text format, sampling and scoring.
+
+Whatever reads or writes tokens goes through `Model`, so that training, serving and evaluation see the same ids. How
+weights are made belongs to loop/train; which version is served belongs to loop/release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+# Two OpenMP threads that spin at a barrier starve each other as soon as a third process wants one of two cores: a
+# training step measured up to 30 times slower. Waiting asleep costs some speed on an idle machine. Read once, when
+# torch starts, hence before its import.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch  # noqa: E402
+
+from loop.errors import BadInputError, LoopError  # noqa: E402
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Messages = list[dict[str, str]]
+"""A conversation: `[{"role": "user", "content": "..."}]`."""
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do."""
+
+CONTEXT: Final = 128
+"""Most prompt tokens that a model is shown; the rest is cut from the left, and counted."""
+ANSWER: Final = 64
+"""Most tokens of an answer that is trained on or scored, its end included."""
+NANO: Final = "nano"
+"""Value of `loop_model` in the config.json of a base that loop.train.nano made, and of all that descends from it."""
+
+_PICKLED: Final = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_HUB_FILES: Final = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_LOGITS_BUDGET: Final = 2**25
+"""Most logits in one scoring batch: 128 MiB in fp32."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids that fit, and how many were cut to make them fit."""
+
+    ids: list[int]
+    cut: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled answer."""
+
+    text: str
+    logprob: float
+    """Sum of the tokens' log-probabilities in nats, under the distribution sampled from (temperature and top-p applied)."""
+    tokens: int
+    """Number of tokens drawn, the end token included."""
+    finished: bool
+    """Whether the model ended the answer itself; False if it ran into `max_new_tokens`."""
+
+
+class Model:
+    """A causal language model with its tokenizer.
+
+    Example:
+        >>> model = Model.load("models/base")
+        >>> [[a, b]] = model.sample([[{"role": "user", "content": "Brief: ..."}]], n=2, max_new_tokens=32, seed=0)
+    """
+
+    def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, context: int = CONTEXT) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.context = context
+        self.end: int = tokenizer.eos_token_id
+        self.pad: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        ends = network.generation_config.eos_token_id if network.generation_config is not None else None
+        self._ends = torch.tensor(sorted({self.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])}))
+        # A model may take only the last position's logits, which spares most of the prompt's cost.
+        takes = inspect.signature(network.forward).parameters
+        self._last_only: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+
+    @classmethod
+    def load(cls, name: str | Path, *, context: int = CONTEXT, trainable: bool = False) -> Model:
+        """The model in a folder, or of that name on the Hugging Face hub, in fp32.
+
+        A folder with a PEFT adapter loads its base too; the adapter is merged, or kept apart if `trainable`.
+
+        Raises:
+            BadInputError: nothing there, no safetensors (weights are never unpickled), or not a causal language model.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        folder = _folder(name)
+        _check_weights(folder)
+        adapter = folder / "adapter_config.json"
+        try:
+            if adapter.exists():
+                from peft import PeftModel
+
+                base = cls.load(json.loads(adapter.read_text())["base_model_name_or_path"], context=context)
+                network = PeftModel.from_pretrained(base.network, folder, is_trainable=trainable)
+                if not trainable:
+                    network = network.merge_and_unload()
+            else:
+                network = AutoModelForCausalLM.from_pretrained(
+                    folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
+                )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInputError(f"{name}: expected a causal language model with its tokenizer; {error}") from error
+        if tokenizer.eos_token_id is None:
+            raise BadInputError(f"{name}: expected a tokenizer with an end-of-sequence token, found none")
+        return cls(network.eval(), tokenizer, context=context)
+
+    @property
+    def is_nano(self) -> bool:
+        """Whether it descends from a base made by loop.train.nano: small enough to train every parameter."""
+        return getattr(self.network.config, "loop_model", None) == NANO
+
+    # -- text to tokens ----------------------------------------------------------------------------------------------
+
+    def encode_prompt(self, messages: Messages) -> Encoded:
+        """The prompt as the model sees it, up to where its answer begins; at most `context` ids, cut from the left.
+
+        Rendered by the tokenizer's chat template where it has one, else the contents by lines. Control tokens that
+        stand in someone's text are encoded as text, so that no prompt can speak for the system or end itself.
+        """
+        return self.encode_prompts([messages])[0]
+
+    def encode_prompts(self, prompts: Sequence[Messages]) -> list[Encoded]:
+        """`encode_prompt` of each, in half the time."""
+        if not prompts:
+            return []
+        if self.tokenizer.chat_template:
+            encoded = self.tokenizer.apply_chat_template(
+                list(prompts), add_generation_prompt=True, sanitize_control_tokens=True, return_dict=False
+            )
+        else:
+            texts = ["".join(f"{message['content']}\n" for message in messages) for messages in prompts]
+            encoded = self.tokenizer(texts, split_special_tokens=True)["input_ids"]
+        return [Encoded(ids[-self.context :], max(0, len(ids) - self.context)) for ids in encoded]
+
+    def encode_answer(self, text: str) -> Encoded:
+        """The answer and its end token; what goes beyond `ANSWER` ids is cut, and the end with it."""
+        ids = [*self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True), self.end]
+        return Encoded(ids[:ANSWER], max(0, len(ids) - ANSWER))
+
+    # -- sampling ----------------------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        prompts: Sequence[Messages],
+        *,
+        n: int,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> list[list[Sample]]:
+        """`n` answers to each prompt, independent given the seed.
+
+        Each answer's randomness comes from the seed, the prompt, how often that prompt came before in this call, and
+        the answer's number: what else is in the call or the batch changes nothing (but the last bits of a float).
+        Nucleus sampling after Holtzman et al. 2020 (arXiv:1904.09751).
+
+        Args:
+            batch_size: answers sampled at once.
+        """
+        if n < 1 or max_new_tokens < 1 or batch_size < 1:
+            raise BadInputError(f"n, max_new_tokens and batch_size: expected at least 1, got {n}, {max_new_tokens}, {batch_size}")
+        if temperature <= 0 or not 0 < top_p <= 1:
+            raise BadInputError(f"expected temperature > 0 and 0 < top_p <= 1, got {temperature} and {top_p}")
+        encoded = [prompt.ids for prompt in self.encode_prompts(prompts)]
+        draws = _uniforms(encoded, n=n, length=max_new_tokens, seed=seed)
+        answers: list[list[Sample]] = [[] for _ in prompts]
+        done = 0
+        for batch in _batches([len(ids) for ids in encoded], max(1, batch_size // n)):
+            rows = np.concatenate([draws[i] for i in batch])
+            sampled = self._sample_batch([encoded[i] for i in batch], n, torch.from_numpy(rows), temperature, top_p)
+            for place, i in enumerate(batch):
+                answers[i] = sampled[place * n : (place + 1) * n]
+            done += len(batch)
+            if progress:
+                progress(done, len(prompts))
+        assert all(len(group) == n for group in answers)
+        return answers
+
+    @torch.inference_mode()
+    def _sample_batch(
+        self, prompts: list[list[int]], n: int, draws: torch.Tensor, temperature: float, top_p: float
+    ) -> list[Sample]:
+        """`n` answers to each of a few prompts; `draws` holds one uniform number per answer (rows) and token (columns)."""
+        ids, mask = _left_padded(prompts, self.pad)
+        out = self.network(
+            input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True, **self._last_only
+        )
+        cache = out.past_key_values
+        cache.batch_repeat_interleave(n)
+        logits, mask = (x.repeat_interleave(n, 0) for x in (out.logits[:, -1], mask))
+        position = mask.sum(1, keepdim=True)
+        total = len(draws)
+        tokens = torch.full(draws.shape, -1)
+        logprob = torch.zeros(total, dtype=torch.float64)
+        finished = torch.zeros(total, dtype=torch.bool)
+        alive = torch.arange(total)
+        for step in range(draws.shape[1]):
+            chosen, nats = _draw(logits / temperature, draws[alive, step], top_p)
+            tokens[alive, step] = chosen
+            logprob[alive] += nats
+            ended = torch.isin(chosen, self._ends)
+            finished[alive[ended]] = True
+            if ended.all() or step + 1 == draws.shape[1]:
+                break
+            if ended.any():
+                keep = (~ended).nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                alive, chosen, mask, position = alive[keep], chosen[keep], mask[keep], position[keep]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            logits = self.network(
+                input_ids=chosen[:, None], attention_mask=mask, position_ids=position, past_key_values=cache
+            ).logits[:, -1]
+            position = position + 1
+        return [
+            self._answer(row[row >= 0].tolist(), nats, end)
+            for row, nats, end in zip(tokens, logprob.tolist(), finished.tolist(), strict=True)
+        ]
+
+    def _answer(self, ids: list[int], logprob: float, finished: bool) -> Sample:
+        text = self.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
+        return Sample(text, logprob, len(ids), finished)
+
+    # -- scoring -----------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def logprobs(
+        self,
+        prompts: Sequence[Messages],
+        answers: Sequence[str],
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probability in nats of each answer and its end given its prompt (float64), and tokens scored (int64)."""
+        assert len(prompts) == len(answers), (len(prompts), len(answers))
+        given = [prompt.ids for prompt in self.encode_prompts(prompts)]
+        wanted = [self.encode_answer(answer).ids for answer in answers]
+        return self.score(given, wanted, batch_size=batch_size, progress=progress)
+
+    @torch.inference_mode()
+    def score(
+        self,
+        prompts: Sequence[list[int]],
+        answers: Sequence[list[int]],
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`logprobs` of what has been encoded already."""
+        lengths = [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]
+        total = np.zeros(len(lengths), dtype=np.float64)
+        vocabulary = self.network.get_output_embeddings().weight.shape[0]
+        most = max(1, min(batch_size, _LOGITS_BUDGET // (max(lengths, default=1) * vocabulary)))
+        done = 0
+        for batch in _batches(lengths, most):
+            ids, labels, mask = padded([prompts[i] for i in batch], [answers[i] for i in batch], self.pad)
+            logits = self.network(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            target = labels[:, 1:]
+            nats = torch.log_softmax(logits.float(), -1).gather(-1, target.clamp(min=0)[..., None])[..., 0]
+            total[batch] = (nats.double() * (target >= 0)).sum(1).numpy()
+            done += len(batch)
+            if progress:
+                progress(done, len(lengths))
+        return total, np.array([len(a) for a in answers], dtype=np.int64)
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def save(self, out: Path) -> Path:
+        """Write weights, configuration and tokenizer into a new folder, all or nothing."""
+        with new_folder(out) as folder:
+            self.write(folder)
+        return out
+
+    def write(self, folder: Path) -> None:
+        """Write into a folder that is there: safetensors (of an adapter only its own weights), configuration, tokenizer."""
+        options = {"save_embedding_layers": False} if hasattr(self.network, "peft_config") else {}
+        self.network.save_pretrained(folder, **options)
+        self.tokenizer.save_pretrained(folder)
+        assert not [file for file in folder.rglob("*") if file.suffix in _PICKLED]
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 (hexadecimal) of a model's safetensors: of the one file's bytes, or over the shards in order of name."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BadInputError(f"{folder}: expected weights as safetensors, found none")
+    digests = [_file_digest(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with that many threads: sums are split among them, so equal weights need equal counts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `out` when all went well, and nothing otherwise.
+
+    Raises:
+        BadInputError: `out` exists already.
+    """
+    if out.exists():
+        raise BadInputError(f"{out}: expected a path that does not exist yet; a model version is written once")
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def padded(
+    prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, labels (-100 but on answers) and attention mask of prompts with their answers, padded on the right: [rows, length]."""
+    width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
+    ids = np.full((len(prompts), width), pad, dtype=np.int64)
+    labels = np.full(ids.shape, -100, dtype=np.int64)
+    mask = np.zeros(ids.shape, dtype=np.int64)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        start, stop = len(prompt), len(prompt) + len(answer)
+        ids[row, :start], ids[row, start:stop] = prompt, answer
+        labels[row, start:stop] = answer
+        mask[row, :stop] = 1
+    return torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(mask)
+
+
+# -- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _folder(name: str | Path) -> Path:
+    """The local folder of a model; from the hub come only files that are data, and no pickle."""
+    if (folder := Path(name)).is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BadInputError(
+            f"model {str(name)!r}: expected a folder or a name on the Hugging Face hub; {_first_line(error)}"
+        ) from error
+
+
+def _check_weights(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    if pickled := sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLED):
+        raise BadInputError(
+            f"{folder}: expected weights as safetensors, found pickled ones ({', '.join(pickled)}), which can run code "
+            "when opened; save the model again as safetensors where you trust it"
+        )
+    raise BadInputError(f"{folder}: expected a model with weights as safetensors, found none")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, the longest first: little padding, and a lack of memory shows at once."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _left_padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(ids) for ids in prompts)
+    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    return ids, mask
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions that start from 0 at the first real token, however much padding stands before it."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _uniforms(prompts: Sequence[list[int]], *, n: int, length: int, seed: int) -> list[np.ndarray]:
+    """For each prompt, [n, length] numbers in [0, 1) that depend on nothing but the seed and the prompt's own past."""
+    seen: dict[bytes, int] = {}
+    draws = []
+    for ids in prompts:
+        content = hashlib.blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
+        before = seen.get(content, 0)
+        seen[content] = before + n
+        keys = (
+            hashlib.blake2b(b"%d %d " % (seed, number) + content, digest_size=16).digest()
+            for number in range(before, before + n)
+        )
+        draws.append(
+            np.stack([np.random.Generator(np.random.Philox(key=int.from_bytes(key, "big"))).random(length) for key in keys])
+        )
+    return draws
+
+
+def _draw(logits: torch.Tensor, uniform: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token for each row by inversion of the distribution function, and its log-probability in nats (float64)."""
+    logits = logits.double()
+    if top_p < 1:
+        ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+        mass = ordered.softmax(-1)
+        # The nucleus is the shortest head whose mass reaches top_p: a token is out if those before it reach it already.
+        out = mass.cumsum(-1) - mass >= top_p
+        logits = logits.masked_fill(torch.zeros_like(out).scatter(-1, order, out), -torch.inf)
+    nats = logits.log_softmax(-1)
+    cumulative = nats.exp().cumsum(-1)
+    # Scaled by the last sum, which need not be exactly 1; `right` skips tokens of probability 0.
+    target = (uniform[:, None] * cumulative[:, -1:]).clamp(max=torch.nextafter(cumulative[:, -1:], torch.zeros(())))
+    chosen = torch.searchsorted(cumulative, target, right=True)
+    return chosen[:, 0], nats.gather(-1, chosen)[:, 0]

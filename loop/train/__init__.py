@@ -1,0 +1,1 @@
+"""Stage 4: frozen training sets and the methods that learn from them, one file a method."""

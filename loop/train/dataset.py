@@ -1,0 +1,236 @@
+"""Frozen training sets: which rows enter one, how it is named by its content, written, checked and read again.
+
+A frozen set is a copy: what happens to the lake later does not change it. How rows are trained on belongs to the methods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from loop import schema
+from loop.errors import BadInputError
+from loop.train import merkle
+
+TABLES: Final = (schema.DEMONSTRATIONS, schema.PREFERENCES)
+BOOKKEEPING: Final = frozenset({"batch", "superseded_at"})
+"""Columns that say how a row was come by, or what became of it later, and may differ for the same row."""
+MANIFEST: Final = "manifest.json"
+_SALT: Final = "salt"
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen training set. Rows stand in the order of their ids."""
+
+    digest: str
+    """Merkle root over the salted hashes of all rows, hexadecimal; the folder's name."""
+    path: Path
+    demonstrations: pa.Table
+    preferences: pa.Table
+    meta: Mapping[str, Any]
+    """What whoever froze it noted; no part of the digest."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Which rows were taken into a training set, and how many were left out."""
+
+    rows: pa.Table
+    fresh: int
+    fresh_left: int
+    older: int
+    older_left: int
+
+
+def compose(fresh: pa.Table, older: pa.Table, *, replay_share: float, limit: int, seed: int) -> Composition:
+    """At most `limit` rows: fresh ones, and older ones so that these make up `replay_share` where there are enough.
+
+    Older rows fill no gap that fresh ones leave, for the share would be exceeded; fresh ones do fill a gap of older
+    ones. Who is taken depends on a hash of seed and row id alone: not on the order of the rows, and hardly on which
+    other rows there are, so that neighbouring cycles replay mostly the same rows.
+
+    Args:
+        fresh: label rows since the last cycle.
+        older: label rows from before it, of the same table.
+        replay_share: from 0 to below 1.
+    """
+    assert 0 <= replay_share < 1, replay_share
+    assert limit >= 0, limit
+    assert fresh.schema.equals(older.schema), "fresh and older rows are of different tables"
+    epsilon = 1e-9  # 70 fresh rows at a share of 0.3 ask for 30 older ones, not for 29.999
+    reserved = min(older.num_rows, int(limit * replay_share + epsilon))
+    n_fresh = min(fresh.num_rows, limit - reserved)
+    n_older = min(reserved, int(n_fresh * replay_share / (1 - replay_share) + epsilon))
+    rows = pa.concat_tables([_first_by_priority(fresh, n_fresh, seed), _first_by_priority(older, n_older, seed)])
+    ids = rows[_key(rows)]
+    assert pc.count_distinct(ids).as_py() == rows.num_rows == n_fresh + n_older <= limit, "a row is both fresh and older"
+    return Composition(
+        rows=rows.take(pc.sort_indices(ids)),
+        fresh=n_fresh,
+        fresh_left=fresh.num_rows - n_fresh,
+        older=n_older,
+        older_left=older.num_rows - n_older,
+    )
+
+
+def freeze(
+    demonstrations: pa.Table, preferences: pa.Table, *, root: Path, salt_key: bytes, meta: Mapping[str, Any]
+) -> Frozen:
+    """Write a training set below `root` under its digest, all or nothing; what is there already is left as it is.
+
+    The digest depends on the rows and the key: not on the order of rows or columns, on how Parquet encodes them, on
+    bookkeeping columns, or on `meta`.
+
+    Args:
+        salt_key: secret of the home. A row's salt is a keyed hash of its id, and lies beside the row.
+        meta: anything JSON: cut-off, table versions.
+    """
+    tables = {table.name: _canonical(rows, table) for table, rows in zip(TABLES, (demonstrations, preferences), strict=True)}
+    leaves: dict[str, list[bytes]] = {}
+    for name, rows in tables.items():
+        salts = [hmac.digest(salt_key, f"{name}:{row}".encode(), "sha256") for row in rows[_key(rows)].to_pylist()]
+        leaves[name] = _leaves(name, rows, salts)
+        tables[name] = rows.append_column(_SALT, pa.array(salts, pa.binary(32)))
+    digest = merkle.root([leaf for name in tables for leaf in leaves[name]]).hex()
+    if not (root / digest).exists():
+        manifest = {
+            "format": 1,
+            "digest": digest,
+            "meta": dict(meta),
+            "leaves": {name: [leaf.hex() for leaf in hashed] for name, hashed in leaves.items()},
+            "erased": {name: [] for name in leaves},
+        }
+        _write(root / digest, tables, manifest)
+    return load(root, digest)
+
+
+def load(root: Path, digest: str) -> Frozen:
+    """A frozen training set by its digest.
+
+    Raises:
+        BadInputError: there is none of that digest below `root`.
+    """
+    path = root / digest
+    if not (path / MANIFEST).exists():
+        raise BadInputError(f"no training set {digest[:12]} below {root}; `loop status` lists those that there are")
+    manifest = json.loads((path / MANIFEST).read_text())
+    demonstrations, preferences = (_read(path, table.name).drop_columns([_SALT]) for table in TABLES)
+    return Frozen(digest, path, demonstrations, preferences, manifest["meta"])
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with a frozen training set, one sentence each; empty if every row is what was frozen.
+
+    Needs no key. A row that was erased is known by its leaf alone.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        leaves = {table.name: [bytes.fromhex(leaf) for leaf in manifest["leaves"][table.name]] for table in TABLES}
+        erased = {table.name: set(manifest["erased"][table.name]) for table in TABLES}
+        digest = str(manifest["digest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{MANIFEST}: cannot be read ({type(error).__name__}: {error})"]
+    problems = []
+    if digest != path.name:
+        problems.append(f"{MANIFEST}: its digest is {digest}, the folder's name {path.name}")
+    if merkle.root([leaf for table in TABLES for leaf in leaves[table.name]]).hex() != digest:
+        problems.append(f"{MANIFEST}: the leaves do not make up the digest")
+    for table in TABLES:
+        expected = [leaf for place, leaf in enumerate(leaves[table.name]) if place not in erased[table.name]]
+        problems += _verify_rows(path, table, expected)
+    return problems
+
+
+# -- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _key(rows: pa.Table) -> str:
+    """The column that names a row of a label table."""
+    [key] = [table.key[0] for table in TABLES if table.key[0] in rows.column_names]
+    return key
+
+
+def _first_by_priority(rows: pa.Table, count: int, seed: int) -> pa.Table:
+    keys = (f"{seed}:{row}".encode() for row in rows[_key(rows)].to_pylist())
+    priority = [hashlib.blake2b(key, digest_size=16).digest() for key in keys]
+    return rows.take(pa.array(sorted(range(len(priority)), key=priority.__getitem__)[:count], pa.int64()))
+
+
+def _canonical(rows: pa.Table, table: schema.Table) -> pa.Table:
+    """The table's columns in its order and types, rows by id, each id once."""
+    rows = rows.select(table.arrow.names).cast(table.arrow)
+    ids = rows[table.key[0]]
+    assert pc.count_distinct(ids).as_py() == rows.num_rows, f"{table.name}: a row came twice"
+    return rows.take(pc.sort_indices(ids)).combine_chunks()
+
+
+def _leaves(name: str, rows: pa.Table, salts: list[bytes]) -> list[bytes]:
+    """Salted hash of each row: JSON of its columns by name, times as microseconds and dates as days since 1970."""
+    names = sorted(set(rows.column_names) - BOOKKEEPING - {_SALT})
+    columns = [_plain(rows[column]).to_pylist() for column in names]
+    return [
+        merkle.leaf(salt, _encode([name, dict(zip(names, values, strict=True))]))
+        for salt, *values in zip(salts, *columns, strict=True)
+    ]
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64())
+    return column.cast(pa.int32()) if pa.types.is_date(column.type) else column
+
+
+def _verify_rows(path: Path, table: schema.Table, expected: list[bytes]) -> list[str]:
+    try:
+        rows = _read(path, table.name)
+        leaves = _leaves(table.name, rows, rows[_SALT].to_pylist())
+    except (OSError, KeyError, pa.ArrowException) as error:
+        return [f"{table.name}: cannot be read ({type(error).__name__}: {error})"]
+    problems = []
+    if len(leaves) != len(expected):
+        problems.append(f"{table.name}: {len(expected)} rows were frozen and not erased, {len(leaves)} are there")
+    known = set(expected)
+    strange = [row for row, leaf in zip(rows[_key(rows)].to_pylist(), leaves, strict=True) if leaf not in known]
+    if strange:
+        problems.append(f"{table.name}: {len(strange)} rows are not what was frozen, the first is {strange[0]}")
+    elif not problems and leaves != expected:
+        problems.append(f"{table.name}: the rows are not in the order in which they were frozen")
+    return problems
+
+
+def _read(path: Path, name: str) -> pa.Table:
+    schema_ = schema.TABLES[name].arrow.append(pa.field(_SALT, pa.binary(32)))
+    return pq.read_table(path / f"{name}.parquet").select(schema_.names).cast(schema_)
+
+
+def _write(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
+    """Write a folder of read-only files and put it in place in one step, unless another process was faster."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name[:12]}.", dir=path.parent))
+    try:
+        for name, rows in tables.items():
+            pq.write_table(rows, partial / f"{name}.parquet", compression="zstd")
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for file in partial.iterdir():
+            file.chmod(0o444)
+        try:
+            partial.rename(path)
+        except OSError:
+            if not (path / MANIFEST).exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

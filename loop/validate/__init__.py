@@ -1,0 +1,1 @@
+"""Stage 2: which rows and which batches may go on. Verdicts and their reasons; no labels."""

@@ -1,0 +1,41 @@
+"""Trust and safety: what happens to a reported post, for which reason, how severe it is, and what follows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from loop.workflows.workflow import Parts, Rule, Workflow, mix
+
+UNATTENDED: Final = "close"
+"""The next step that leaves nobody anything to do."""
+
+
+def _proportionate(prompt: str, parts: Parts) -> float | None:
+    return float(not (parts["decision"] == "keep" and parts["severity"] == "critical"))
+
+
+def _attended(prompt: str, parts: Parts) -> float | None:
+    if parts["severity"] not in ("high", "critical"):
+        return None
+    return float(parts["next"] != UNATTENDED)
+
+
+MODERATION: Final = Workflow(
+    name="moderation",
+    description="Moderators decide on reported posts: decision, reason, severity and next step.",
+    parts={
+        "decision": ("keep", "label", "limit", "hide", "remove", "escalate"),
+        "reason": ("harm", "deceit", "privacy", "hate", "nuisance", "taste"),
+        "severity": ("none", "minor", "moderate", "serious", "high", "critical"),
+        "next": ("warn", "watch", "mute", "verify", "consult", UNATTENDED),
+    },
+    form="{decision} for {reason}, severity {severity}, then {next}",
+    rules=(
+        Rule("proportionate", "what is critical is not kept", _proportionate),
+        Rule("attended", "a severe case is not closed without a next step", _attended),
+    ),
+    decision_mix=mix(),
+    attribution_window=timedelta(days=14),
+    margin=0.05,
+)

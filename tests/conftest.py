@@ -1,0 +1,75 @@
+"""Fixtures that every test may use: an environment without the developer's settings, and databases."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from sqlalchemy.engine import make_url
+
+from loop.config import Settings, load
+from loop.home import Home, open_home
+from loop.services import Urls, postgres, processes
+
+_NAMES = (f"test_{number}" for number in itertools.count(1))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the developer's own LOOP_* variables, loop.toml, Dagster or MLflow."""
+    for variable in list(os.environ):
+        if variable.startswith(("LOOP_", "DAGSTER_", "MLFLOW_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("LOOP_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def postgres_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Urls]:
+    """The databases of an embedded server that the tests of this worker share. Make your own on it: see `settings`."""
+    settings = Settings(home=tmp_path_factory.mktemp("shared") / "home")
+    with processes.locked(settings):
+        urls = postgres.start(settings, fsync="off", full_page_writes="off")
+        server = processes.read(settings).processes["postgres"]
+    # A test run that is killed cannot stop its server: this shell reads until the pipe breaks, and then does.
+    script = 'read -r _; kill -INT "$0"; sleep 2; rm -rf "$1"'
+    words = ["sh", "-c", script, str(server.pid), server.address]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as watch:
+        yield urls
+        watch.kill()
+    with processes.locked(settings):
+        postgres.stop(settings)
+
+
+@pytest.fixture
+def bare_settings(tmp_path: Path) -> Settings:
+    """A fresh home without a database; an embedded server of its own would be started if one is asked for."""
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def settings(postgres_urls: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """A fresh home whose LOOP_POSTGRES_URL is a fresh, empty database on the shared server (in the environment too)."""
+    server, name = make_url(postgres_urls.loop), next(_NAMES)
+    siblings = (name, f"{name}_dagster", f"{name}_mlflow")
+    plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
+    with contextlib.closing(psycopg2.connect(plain)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(f"CREATE DATABASE {name}")
+        monkeypatch.setenv("LOOP_POSTGRES_URL", server.set(database=name).render_as_string(hide_password=False))
+        yield load(home=tmp_path / "home")
+        for sibling in siblings:
+            cursor.execute(f"DROP DATABASE IF EXISTS {sibling} WITH (FORCE)")
+
+
+@pytest.fixture
+def home(settings: Settings) -> Iterator[Home]:
+    """A fresh home, opened, on a fresh database."""
+    with open_home(settings) as opened:
+        yield opened

@@ -1,0 +1,92 @@
+"""What Dagster loads: every asset, check, job, schedule and sensor, as a person meets them in the UI."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from jobs import schedules
+from jobs.definitions import defs
+
+GRAPH = defs.resolve_asset_graph()
+EXPECTED = {
+    "landing": ("collection", set()),
+    "interactions": ("collection", {"landing"}),
+    "quarantine": ("collection", {"landing"}),
+    "demonstrations": ("labelling", {"interactions"}),
+    "preferences": ("labelling", {"interactions"}),
+    "training_set": ("training", {"demonstrations", "preferences"}),
+    "policy": ("training", {"training_set"}),
+    "comparisons": ("evaluation", {"policy"}),
+    "evaluation": ("evaluation", {"comparisons"}),
+    "release": ("release", {"evaluation"}),
+}
+
+
+def test_the_graph_is_the_design() -> None:
+    found = {
+        key.to_user_string(): (
+            GRAPH.get(key).group_name,
+            {parent.to_user_string() for parent in GRAPH.get(key).parent_keys},
+        )
+        for key in GRAPH.get_all_asset_keys()
+    }
+    assert found == EXPECTED
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_asset_says_what_a_row_is_and_whose_it_is(name: str) -> None:
+    node = GRAPH.get(dg.AssetKey(name))
+    assert node.description is not None
+    assert node.description.startswith("One row per ")
+    assert node.owners
+    assert node.kinds
+    if name != "landing":
+        assert "dagster/column_schema" in node.metadata
+        assert node.partitions_def is not None
+
+
+def test_the_check_blocks_partition_by_partition() -> None:
+    [key] = GRAPH.asset_check_keys
+    node = GRAPH.get(key)
+    assert (key.name, key.asset_key.path) == ("batch_suite", ["interactions"])
+    assert node.blocking
+    assert node.partitions_def == GRAPH.get(key.asset_key).partitions_def
+
+
+def test_jobs_cover_the_graph() -> None:
+    covered = {
+        key.path[-1]
+        for name in ("daily_data", "learn", "decide")
+        for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys
+    }
+    assert covered == set(EXPECTED) - {"landing"}
+
+
+def test_nothing_starts_by_itself() -> None:
+    repository = defs.get_repository_def()
+    assert {s.name: s.default_status.value for s in repository.schedule_defs} == {
+        "daily_data_schedule": "STOPPED",
+        "learn_schedule": "STOPPED",
+    }
+    assert {s.name: s.default_status.value for s in repository.sensor_defs} == {
+        "enough_preferences": "STOPPED",
+        "panel_answered": "STOPPED",
+    }
+
+
+def test_the_schedule_asks_for_the_day_before_a_run_for_each_workflow() -> None:
+    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 2, 1, tzinfo=UTC))
+    asked = list(schedules.daily_data_schedule(context))  # type: ignore[call-overload]
+    assert [r.partition_key for r in asked] == [
+        f"2026-03-01|{workflow}" for workflow in ("ads", "moderation", "design", "comms")
+    ]
+    assert schedules.learn_schedule(context).partition_key == "2026-03-01"  # type: ignore[union-attr]
+
+
+def test_today_is_a_partition() -> None:
+    keys = GRAPH.get(dg.AssetKey("training_set")).partitions_def.get_partition_keys()  # type: ignore[union-attr]
+    assert keys[0] == "2021-01-01"
+    assert keys[-1] == datetime.now(UTC).date().isoformat()

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loop.label.derive import Labels, derive, split_of
+from loop.schema import Decision, Split
+from tests.rows import NOON, SHOWN, decision, interactions
+
+
+def labels(*rows: dict[str, Any], share: float = 0.0) -> Labels:
+    return derive(interactions(*rows), held_out_share=share)
+
+
+def pairs(found: Labels) -> set[tuple[str, str, str, float]]:
+    columns = ("kind", "chosen", "rejected", "weight")
+    return set(zip(*(found.preferences[c].to_pylist() for c in columns), strict=True))
+
+
+def test_an_accepted_text_demonstrates_and_is_preferred_over_the_others() -> None:
+    found = labels(decision(1, "accept", 1, "second"))
+    assert found.demonstrations.select(["kind", "answer", "weight"]).to_pylist() == [
+        {"kind": "accepted", "answer": "second", "weight": 1.0}
+    ]
+    assert pairs(found) == {("choice", "second", "first", 0.5), ("choice", "second", "third", 0.5)}
+    assert found.set_aside == {}
+
+
+def test_an_edit_is_preferred_over_its_suggestion() -> None:
+    found = labels(decision(1, "modify", 0, "first, but better"))
+    assert found.demonstrations["answer"].to_pylist() == ["first, but better"]
+    assert ("edit", "first, but better", "first", 1.0) in pairs(found)
+    row = found.preferences.filter(pa.compute.equal(found.preferences["kind"], "edit")).to_pylist()[0]
+    assert (row["chosen_position"], row["rejected_position"], row["chosen_logprob"], row["rejected_logprob"]) == (
+        0,
+        0,
+        None,
+        -1.0,
+    )
+
+
+def test_what_was_deleted_never_demonstrates_but_was_chosen() -> None:
+    found = labels(decision(1, "modify", 2, "", reasons=["deleted"]))
+    assert found.demonstrations.num_rows == 0
+    assert pairs(found) == {("choice", "third", "first", 0.5), ("choice", "third", "second", 0.5)}
+
+
+def test_what_teaches_nothing_is_counted_by_reason() -> None:
+    alone = [{"position": 0, "text": "only", "logprob": None}]
+    found = labels(
+        decision(1, "reject"),
+        decision(2, "ignore", decided_at=None),
+        decision(3, "accept", 0, "first", purposes=["evaluation"]),
+        decision(4, "modify", 0, " ", candidates=alone),
+        decision(5, "accept", 0, "first"),
+    )
+    assert found.set_aside == {
+        "rejected: no preferred text": 1,
+        "ignored": 1,
+        "no consent to training": 1,
+        "deleted: nothing stands and nothing else was shown": 1,
+    }
+    assert (found.interactions, found.taught) == (5, 1)
+
+
+def test_the_same_text_shown_twice_is_no_preference() -> None:
+    twins = [{"position": i, "text": "same", "logprob": None} for i in range(2)]
+    found = labels(decision(1, "accept", 0, "same", candidates=twins))
+    assert found.preferences.num_rows == 0
+    assert found.demonstrations.num_rows == 1
+
+
+def test_a_later_decision_ends_the_earlier_one() -> None:
+    later = NOON + timedelta(hours=1)
+    found = labels(
+        decision(1, "accept", 0, "first", suggestion_id="s"),
+        decision(2, "modify", 0, "changed", suggestion_id="s", received_at=later, revises="e1"),
+    )
+    ends = dict(
+        zip(found.demonstrations["answer"].to_pylist(), found.demonstrations["superseded_at"].to_pylist(), strict=True)
+    )
+    assert ends == {"first": later, "changed": None}
+
+
+def test_whole_sessions_stand_on_one_side() -> None:
+    share = 0.3
+    writers = [f"p_{n}" for n in range(200)]
+    rows = [
+        decision(n, "accept", 0, "first", employee=w, episode_id=f"session {n % 50}") for n, w in enumerate(writers)
+    ]
+    found = labels(*rows, share=share)
+    sides: dict[str, set[str]] = {}
+    for episode, side in zip(
+        found.demonstrations["episode_id"].to_pylist(), found.demonstrations["split"].to_pylist(), strict=True
+    ):
+        sides.setdefault(episode, set()).add(side)
+    assert all(len(s) == 1 for s in sides.values())
+    held = {w for w in writers if split_of(w, share, 0) is Split.HELD_OUT}
+    assert 0.2 * len(writers) < len(held) < 0.4 * len(writers)
+    trained = found.demonstrations.filter(pa.compute.equal(found.demonstrations["split"], "train"))
+    assert not held & set(trained["employee"].to_pylist())
+
+
+def test_held_out_rows_need_consent_to_evaluation() -> None:
+    held = next(f"p_{n}" for n in range(100) if split_of(f"p_{n}", 0.3, 0) is Split.HELD_OUT)
+    found = labels(
+        decision(1, "accept", 0, "first", employee=held, purposes=["training"]),
+        decision(2, "accept", 0, "first", employee=held, purposes=["evaluation"]),
+        share=0.3,
+    )
+    assert found.demonstrations["event_id"].to_pylist() == ["e2"]
+    assert found.set_aside == {"no consent to evaluation": 1}
+
+
+def test_no_rows_teach_nothing() -> None:
+    found = labels()
+    assert (found.interactions, found.demonstrations.num_rows, found.preferences.num_rows, found.set_aside) == (
+        0,
+        0,
+        0,
+        {},
+    )
+
+
+@st.composite
+def _decisions(draw: st.DrawFn) -> dict[str, Any]:
+    kind = draw(st.sampled_from([d.value for d in Decision]))
+    taken = kind in {"accept", "modify"}
+    chosen = draw(st.integers(0, 2)) if taken else None
+    final = None
+    if chosen is not None:
+        final = SHOWN[chosen] if kind == "accept" else draw(st.sampled_from(["", " ", "new", *SHOWN]))
+    purposes = draw(st.lists(st.sampled_from(["training", "evaluation"]), unique=True))
+    return decision(0, kind, chosen, final, purposes=purposes, employee=draw(st.sampled_from(["p_1", "p_2", "p_3"])))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(_decisions(), max_size=12))
+def test_no_interaction_is_lost(drawn: list[dict[str, Any]]) -> None:
+    rows = [row | {"event_id": f"e{i}", "suggestion_id": f"s{i}"} for i, row in enumerate(drawn)]
+    found = labels(*rows, share=0.4)
+    taught = set(found.demonstrations["event_id"].to_pylist()) | set(found.preferences["event_id"].to_pylist())
+    assert len(taught) == found.taught
+    assert found.taught + sum(found.set_aside.values()) == len(rows)
+    for column in ("chosen", "rejected"):
+        assert found.preferences[column].null_count == 0
+    assert all(
+        c != r
+        for c, r in zip(found.preferences["chosen"].to_pylist(), found.preferences["rejected"].to_pylist(), strict=True)
+    )

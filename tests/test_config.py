@@ -1,0 +1,153 @@
+"""Settings: where they come from, what a wrong one says, and secrets that nobody else can read or half read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from loop.config import Settings, load
+from loop.errors import BadInputError, LoopError
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_home_is_made_absolute_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOOP_HOME")
+    settings = load()
+    assert settings.home == tmp_path / ".loop"
+    monkeypatch.chdir("/")
+    assert settings.lake == tmp_path / ".loop" / "lake"
+
+
+def test_given_beats_variable_beats_file_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("loop.toml").write_text("seed = 1\nsft_steps = 1\ndpo_steps = 1\n")
+    monkeypatch.setenv("LOOP_SEED", "2")
+    monkeypatch.setenv("LOOP_SFT_STEPS", "2")
+    settings = load(seed=3)
+    assert (settings.seed, settings.sft_steps, settings.dpo_steps, settings.window_days) == (3, 2, 1, 28)
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOOP_HOME", "")
+    assert load().home == tmp_path / ".loop"
+
+
+def test_a_wrong_variable_is_named_with_the_nearest_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOP_WINDOW_DAY", "3")
+    with pytest.raises(BadInputError, match=r"LOOP_WINDOW_DAY .*did you mean LOOP_WINDOW_DAYS\?"):
+        load()
+
+
+def test_a_wrong_key_in_the_file_is_named() -> None:
+    Path("loop.toml").write_text("windw_days = 3\n")
+    with pytest.raises(BadInputError, match=r"'windw_days'; did you mean window_days\?"):
+        load()
+
+
+def test_a_wrong_value_is_named_with_what_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOP_REPLAY_SHARE", "1.5")
+    with pytest.raises(BadInputError, match=r"replay_share: .*less than 1, got '1.5'"):
+        load()
+
+
+def test_a_file_that_is_no_toml_says_where() -> None:
+    Path("loop.toml").write_text("seed = = 1\n")
+    with pytest.raises(BadInputError, match=r"loop\.toml: .*line 1"):
+        load()
+
+
+def test_a_password_shows_in_no_message_and_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInputError, match="postgres_url") as error:
+        load(postgres_url=["postgresql://user:hunter2@host/name"])
+    assert "hunter2" not in str(error.value)
+    monkeypatch.setenv("LOOP_POSTGRES_URL", "postgresql://user:hunter2@host/name")
+    assert "hunter2" not in repr(load())
+
+
+def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(seed=7, postgres_url="postgresql://user:hunter2@host/name", base_model="/models/x")
+    variables = settings.as_environment()
+    assert set(variables) == {"LOOP_HOME", "LOOP_SEED", "LOOP_POSTGRES_URL", "LOOP_BASE_MODEL"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load() == settings
+
+
+def test_a_home_that_cannot_be_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match=r"LOOP_HOME .*file cannot be made"):
+        Settings(home=tmp_path / "file").make_home()
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_is_made_once_for_the_owner_alone(bare_settings: Settings) -> None:
+    secret = bare_settings.secret("postgres")
+    assert len(secret) == 32
+    assert bare_settings.secret("postgres") == secret != bare_settings.secret("pseudonyms")
+    folder = bare_settings.home / "secrets"
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (bare_settings.home, folder)] == [0o700, 0o700]
+    assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {
+        "postgres": 0o600,
+        "pseudonyms": 0o600,
+    }
+
+
+def test_everybody_who_asks_at_once_gets_the_same_secret(bare_settings: Settings) -> None:
+    for name in map(str, range(20)):
+        start, got = threading.Barrier(8), []
+
+        def ask(name: str = name, start: threading.Barrier = start, got: list[bytes] = got) -> None:
+            start.wait()
+            got.append(bare_settings.secret(name))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 8
+        assert len(set(got)) == 1
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_secret_that_others_may_read_is_refused(bare_settings: Settings, mode: int) -> None:
+    bare_settings.secret("postgres")
+    (bare_settings.home / "secrets" / "postgres").chmod(mode)
+    with pytest.raises(LoopError, match=f"secrets/postgres: expected mode 600, got {mode:o}"):
+        bare_settings.secret("postgres")
+
+
+@pytest.mark.parametrize("content", ["", "not hexadecimal", "abcd"])
+def test_a_secret_file_that_holds_no_secret_is_refused(bare_settings: Settings, content: str) -> None:
+    bare_settings.secret("postgres")
+    (bare_settings.home / "secrets" / "postgres").write_text(content)
+    with pytest.raises(BadInputError, match="secrets/postgres: expected at least 32 hexadecimal digits"):
+        bare_settings.secret("postgres")
+
+
+def test_a_secret_from_the_environment_leaves_no_file(bare_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOP_SECRET_POSTGRES", "ab" * 16)
+    assert bare_settings.secret("postgres") == b"\xab" * 16
+    assert not bare_settings.home.exists()
+    monkeypatch.setenv("LOOP_SECRET_POSTGRES", "xy" * 16)
+    with pytest.raises(BadInputError, match="LOOP_SECRET_POSTGRES: expected"):
+        bare_settings.secret("postgres")
+
+
+def test_no_umask_widens_a_secret(bare_settings: Settings) -> None:
+    before = os.umask(0)
+    try:
+        bare_settings.secret("postgres")
+    finally:
+        os.umask(before)
+    path = bare_settings.home / "secrets" / "postgres"
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (path, path.parent, bare_settings.home)] == [0o600, 0o700, 0o700]
