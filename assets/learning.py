@@ -45,8 +45,9 @@ def policy(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Material
     """Train the challenger: SFT on demonstrations, then DPO on preferences."""
     trained = cycle.policy(home.get(), cycle_of(context), run_id=context.run_id)
     metadata: dict[str, Any] = {"dagster/row_count": 1, **trained.told()}
+    address = services.mlflow_ui(home.get().settings)
     if trained.mlflow_page:
-        metadata["mlflow"] = dg.MetadataValue.url((services.mlflow_ui(home.get().settings) or "") + trained.mlflow_page)
+        metadata["mlflow"] = dg.MetadataValue.url(address + trained.mlflow_page) if address else trained.mlflow_page
     return dg.MaterializeResult(metadata=metadata)
 
 

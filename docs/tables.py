@@ -22,8 +22,8 @@ def page() -> str:
         lines += [f"Key: {', '.join(f'`{name}`' for name in table.key)}.", ""]
         lines += ["| column | type | meaning | privacy |", "|---|---|---|---|"]
         for c in table.columns:
-            shown = str(c.type).replace("|", "\\|")
-            lines.append(f"| `{c.name}`{'' if not c.nullable else ' (may be null)'} | {shown} | {c.meaning} | {c.privacy} |")
+            null = " (may be null)" if c.nullable else ""
+            lines.append(f"| `{c.name}`{null} | {c.type} | {c.meaning} | {c.privacy} |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,12 +10,11 @@ import hashlib
 import inspect
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -25,12 +24,12 @@ import numpy as np
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import torch  # noqa: E402
+import torch
 
-from loop.errors import BadInputError, LoopError  # noqa: E402
+from loop.errors import BadInputError
+from loop.weights import find, new_folder, pickles, weights_digest
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+__all__ = ["Encoded", "Messages", "Model", "Progress", "Sample", "padded", "threads", "weights_digest"]
 
 Messages = list[dict[str, str]]
 """A conversation: `[{"role": "user", "content": "..."}]`."""
@@ -44,8 +43,6 @@ ANSWER: Final = 64
 NANO: Final = "nano"
 """Value of `loop_model` in the config.json of a base that loop.train.nano made, and of all that descends from it."""
 
-_PICKLED: Final = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-_HUB_FILES: Final = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _LOGITS_BUDGET: Final = 2**25
 """Most logits in one scoring batch: 128 MiB in fp32."""
 
@@ -64,7 +61,7 @@ class Sample:
 
     text: str
     logprob: float
-    """Sum of the tokens' log-probabilities in nats, under the distribution sampled from (temperature and top-p applied)."""
+    """Sum of the tokens' log-probabilities in nats, under what was sampled from: temperature and top-p applied."""
     tokens: int
     """Number of tokens drawn, the end token included."""
     finished: bool
@@ -79,14 +76,18 @@ class Model:
         >>> [[a, b]] = model.sample([[{"role": "user", "content": "Brief: ..."}]], n=2, max_new_tokens=32, seed=0)
     """
 
-    def __init__(self, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, context: int = CONTEXT) -> None:
+    def __init__(self, network: Any, tokenizer: Any, *, context: int = CONTEXT) -> None:
         self.network = network
+        """A transformers `PreTrainedModel`, or a `PeftModel` around one."""
         self.tokenizer = tokenizer
+        """A transformers `PreTrainedTokenizerBase`."""
         self.context = context
         self.end: int = tokenizer.eos_token_id
         self.pad: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         ends = network.generation_config.eos_token_id if network.generation_config is not None else None
-        self._ends = torch.tensor(sorted({self.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])}))
+        self._ends = torch.tensor(
+            sorted({self.end, *(ends if isinstance(ends, list) else [] if ends is None else [ends])})
+        )
         # A model may take only the last position's logits, which spares most of the prompt's cost.
         takes = inspect.signature(network.forward).parameters
         self._last_only: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
@@ -103,16 +104,15 @@ class Model:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        folder = _folder(name)
-        _check_weights(folder)
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        folder = find(name)
         adapter = folder / "adapter_config.json"
         try:
             if adapter.exists():
                 from peft import PeftModel
 
                 base = cls.load(json.loads(adapter.read_text())["base_model_name_or_path"], context=context)
-                network = PeftModel.from_pretrained(base.network, folder, is_trainable=trainable)
+                network: Any = PeftModel.from_pretrained(base.network, folder, is_trainable=trainable)
                 if not trainable:
                     network = network.merge_and_unload()
             else:
@@ -161,7 +161,7 @@ class Model:
 
     # -- sampling ----------------------------------------------------------------------------------------------------
 
-    def sample(
+    def sample(  # noqa: PLR0913
         self,
         prompts: Sequence[Messages],
         *,
@@ -183,7 +183,9 @@ class Model:
             batch_size: answers sampled at once.
         """
         if n < 1 or max_new_tokens < 1 or batch_size < 1:
-            raise BadInputError(f"n, max_new_tokens and batch_size: expected at least 1, got {n}, {max_new_tokens}, {batch_size}")
+            raise BadInputError(
+                f"n, max_new_tokens and batch_size: expected at least 1, got {n}, {max_new_tokens}, {batch_size}"
+            )
         if temperature <= 0 or not 0 < top_p <= 1:
             raise BadInputError(f"expected temperature > 0 and 0 < top_p <= 1, got {temperature} and {top_p}")
         encoded = [prompt.ids for prompt in self.encode_prompts(prompts)]
@@ -205,7 +207,7 @@ class Model:
     def _sample_batch(
         self, prompts: list[list[int]], n: int, draws: torch.Tensor, temperature: float, top_p: float
     ) -> list[Sample]:
-        """`n` answers to each of a few prompts; `draws` holds one uniform number per answer (rows) and token (columns)."""
+        """`n` answers to each of a few prompts; `draws` has a uniform number per answer (rows) and token (columns)."""
         ids, mask = _left_padded(prompts, self.pad)
         out = self.network(
             input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True, **self._last_only
@@ -297,20 +299,11 @@ class Model:
         return out
 
     def write(self, folder: Path) -> None:
-        """Write into a folder that is there: safetensors (of an adapter only its own weights), configuration, tokenizer."""
+        """Write into a folder: safetensors (of an adapter only its own weights), configuration, tokenizer."""
         options = {"save_embedding_layers": False} if hasattr(self.network, "peft_config") else {}
         self.network.save_pretrained(folder, **options)
         self.tokenizer.save_pretrained(folder)
-        assert not [file for file in folder.rglob("*") if file.suffix in _PICKLED]
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 (hexadecimal) of a model's safetensors: of the one file's bytes, or over the shards in order of name."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BadInputError(f"{folder}: expected weights as safetensors, found none")
-    digests = [_file_digest(file) for file in files]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        assert not pickles(folder)
 
 
 @contextmanager
@@ -324,29 +317,10 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `out` when all went well, and nothing otherwise.
-
-    Raises:
-        BadInputError: `out` exists already.
-    """
-    if out.exists():
-        raise BadInputError(f"{out}: expected a path that does not exist yet; a model version is written once")
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def padded(
     prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, labels (-100 but on answers) and attention mask of prompts with their answers, padded on the right: [rows, length]."""
+    """Ids, labels (-100 but on answers) and attention mask of prompts with answers, padded right: [rows, length]."""
     width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
     ids = np.full((len(prompts), width), pad, dtype=np.int64)
     labels = np.full(ids.shape, -100, dtype=np.int64)
@@ -360,41 +334,6 @@ def padded(
 
 
 # -- inside ----------------------------------------------------------------------------------------------------------
-
-
-def _folder(name: str | Path) -> Path:
-    """The local folder of a model; from the hub come only files that are data, and no pickle."""
-    if (folder := Path(name)).is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise BadInputError(
-            f"model {str(name)!r}: expected a folder or a name on the Hugging Face hub; {_first_line(error)}"
-        ) from error
-
-
-def _check_weights(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
-    if pickled := sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLED):
-        raise BadInputError(
-            f"{folder}: expected weights as safetensors, found pickled ones ({', '.join(pickled)}), which can run code "
-            "when opened; save the model again as safetensors where you trust it"
-        )
-    raise BadInputError(f"{folder}: expected a model with weights as safetensors, found none")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -429,7 +368,9 @@ def _uniforms(prompts: Sequence[list[int]], *, n: int, length: int, seed: int) -
             for number in range(before, before + n)
         )
         draws.append(
-            np.stack([np.random.Generator(np.random.Philox(key=int.from_bytes(key, "big"))).random(length) for key in keys])
+            np.stack(
+                [np.random.Generator(np.random.Philox(key=int.from_bytes(key, "big"))).random(length) for key in keys]
+            )
         )
     return draws
 

@@ -18,6 +18,7 @@ from loop.lake import from_rows
 from loop.validate import contract
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+DAY = NOON.date()
 SHOWN = ("first", "second", "third")
 
 
@@ -74,9 +75,9 @@ def ordinary_day(count: int = 100, **other: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def event(row: dict[str, Any], day: date = NOON.date(), **other: Any) -> dict[str, Any]:
+def event(row: dict[str, Any], day: date = DAY, **other: Any) -> dict[str, Any]:
     """The row as a tool would send it, moved to a day."""
-    moved = timedelta(days=(day - NOON.date()).days)
+    moved = timedelta(days=(day - DAY).days)
     client = {c.name for c in schema.INTERACTIONS.columns if c.origin is schema.Origin.CLIENT}
     sent = {name: value for name, value in (row | other).items() if name in client}
     for name in ("shown_at", "decided_at", "received_at"):

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.errors import BadInputError
-from loop.models import ANSWER, CONTEXT, Messages, Model, new_folder, padded, weights_digest
+from loop.models import ANSWER, CONTEXT, Messages, Model, padded
 from loop.train import nano
+from loop.weights import new_folder, weights_digest
 
 COLOURS = ("red", "green", "blue", "black")
 
@@ -98,7 +99,12 @@ def test_control_tokens_in_a_text_are_text(model: Model) -> None:
 
 # -- sampling ----------------------------------------------------------------------------------------------------------
 
-PROMPTS = [ask("paint the door"), ask("paint the old roof and the wall and the door"), ask("wall"), ask("paint the wall")]
+PROMPTS = [
+    ask("paint the door"),
+    ask("paint the old roof and the wall and the door"),
+    ask("wall"),
+    ask("paint the wall"),
+]
 
 
 def test_sampling_repeats_with_the_seed_and_changes_with_it(model: Model) -> None:
@@ -125,7 +131,9 @@ def test_the_first_answers_stay_when_more_are_asked_for(model: Model) -> None:
 def test_a_repeated_prompt_is_answered_afresh(model: Model) -> None:
     groups = model.sample([PROMPTS[0]] * 12, n=1, max_new_tokens=8, seed=3)
     assert len({group[0].text for group in groups}) > 1
-    assert [g[0].text for g in groups[:4]] == [s.text for s in model.sample([PROMPTS[0]], n=4, max_new_tokens=8, seed=3)[0]]
+    assert [g[0].text for g in groups[:4]] == [
+        s.text for s in model.sample([PROMPTS[0]], n=4, max_new_tokens=8, seed=3)[0]
+    ]
 
 
 def test_a_sampled_logprob_is_what_scoring_says(model: Model) -> None:
@@ -230,7 +238,9 @@ def test_pickled_weights_are_refused_by_name(folder: Path, tmp_path: Path) -> No
     copy = tmp_path / "pickled"
     shutil.copytree(folder, copy)
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(BadInputError, match=r"expected weights as safetensors, found pickled ones \(pytorch_model.bin\)"):
+    with pytest.raises(
+        BadInputError, match=r"expected weights as safetensors, found pickled ones \(pytorch_model.bin\)"
+    ):
         Model.load(copy)
 
 
@@ -280,9 +290,13 @@ def test_a_saved_model_is_the_model(model: Model, folder: Path, tmp_path: Path) 
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "out") as partial:
-        (partial / "half").write_text("...")
-        raise RuntimeError
+    def write_half() -> None:
+        with new_folder(tmp_path / "out") as partial:
+            (partial / "half").write_text("...")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert list(tmp_path.iterdir()) == []
 
 

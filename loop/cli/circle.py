@@ -22,6 +22,7 @@ from loop.collect.record import Record
 from loop.errors import BadInputError, LoopError
 from loop.evaluate import answers, panel
 from loop.home import Home
+from loop.lake import from_rows
 from loop.release import releases
 from loop.simulate import controls
 from loop.simulate.organisation import Organisation, Suggestion
@@ -204,7 +205,7 @@ class Circle:
         found = answers.answers_of(
             version,
             self.home.path(releases.model_version(self.home.state, version).path),
-            answers.as_items(FIRST_DAY, workflow, prompts),
+            from_rows(answers.items(FIRST_DAY, workflow, prompts), schema.BENCHMARK),
             cache=self.home.settings.truth / "cache",
             seed=seed,
         )

@@ -58,7 +58,7 @@ class Stopwatch:
         return {name: {"wall": round(self.wall[name], 2), "cpu": round(self.cpu[name], 2)} for name in self.wall}
 
 
-def run(
+def run(  # noqa: PLR0913, PLR0917 - one argument an option
     days: Annotated[int, typer.Option(min=1, help="Days to simulate, after those that this home has.")] = 5,
     workflow: Annotated[list[str] | None, typer.Option(help="Only this workflow; may be repeated.")] = None,
     employees: Annotated[int, typer.Option(min=4, help="People who decide.")] = 40,
@@ -88,7 +88,8 @@ def run(
                 shown += circle.day(day)
             step(days + 1, days + 2, "the unseen prompts")
             final = circle.final()
-    result = {"days": shown, "releases": circle.releases(), "final": final, "seconds": watch.told()}
+        releases = circle.releases()
+    result = {"days": shown, "releases": releases, "final": final, "seconds": watch.told()}
     if json:
         output.emit_json(result)
     else:

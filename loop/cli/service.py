@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import typer
 
 from loop import config, services
@@ -43,10 +41,8 @@ def doctor(json: bool = output.Json) -> None:
 
 def env(json: bool = output.Json) -> None:
     """Print the exports with which plain `dagster dev -w workspace.yaml` works: eval "$(loop env)"."""
-    exports = services.env(config.load())
+    settings = config.load()
     if json:
-        output.emit_json(exports)
-        return
-    print("# Postgres of this home runs now, for this shell; `loop down` stops it.")
-    for name, value in exports.items():
-        print(f"export {name}={shlex.quote(value)}")
+        output.emit_json(services.env(settings))
+    else:
+        print(services.exports(settings))

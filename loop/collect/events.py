@@ -233,10 +233,11 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 def mask(line: bytes, key: bytes) -> tuple[str, dict[str, Any]]:
     """A line that is to be kept, without any employee's raw id; and its fields as far as it is a JSON object.
 
-    Undecodable bytes are escaped as `\\\\xff`, so that what is JSON but for them is JSON. Where the line is JSON, every value of a key `employee`, however deep it
-    stands or however its key is spelled, is replaced by its pseudonym. Where it is not, there is only a pattern to go
-    by: what follows `"employee":` is replaced, and an id that stands anywhere else in the garbage is not recognised.
-    The text is kept all the same, for without it nobody could mend what broke; whoever reads it must know that.
+    Undecodable bytes are escaped as `\\\\xff`, so that what is JSON but for them still is. Where the line is JSON,
+    every value of a key `employee`, however deep it stands or however its key is spelled, is replaced by its pseudonym.
+    Where it is not, there is only a pattern to go by: what follows `"employee":` is replaced, and an id that stands
+    anywhere else in the garbage is not recognised. The text is kept all the same, for without it nobody could mend what
+    broke; whoever reads it must know that.
     """
     made: set[str] = set()
 

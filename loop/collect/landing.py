@@ -360,7 +360,7 @@ def _journal(settings: Settings) -> Iterator[Path]:
     journal = folder / uuid.uuid4().hex
     journal.touch()
     yield journal
-    journal.unlink()
+    journal.unlink(missing_ok=True)
 
 
 def _clean(settings: Settings, state: State) -> None:
@@ -379,4 +379,4 @@ def _clean(settings: Settings, state: State) -> None:
                     path.with_suffix(f".{journal.name}").unlink(missing_ok=True)
                     if name not in visible:
                         path.unlink(missing_ok=True)
-                journal.unlink()
+                journal.unlink(missing_ok=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -140,7 +139,14 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         curves = [
-            sft.train(home.path(parent.path), rows.demonstrations, work, steps=settings.sft_steps, seed=settings.seed, progress=progress),
+            sft.train(
+                home.path(parent.path),
+                rows.demonstrations,
+                work,
+                steps=settings.sft_steps,
+                seed=settings.seed,
+                progress=progress,
+            ),
             dpo.train(work, rows.preferences, target, steps=settings.dpo_steps, seed=settings.seed, progress=progress),
         ]
     finally:

@@ -82,24 +82,6 @@ def benchmark(lake: Lake, cycle: date, most: int) -> pa.Table:
     return rows.take(pa.array(taken, pa.int64()))
 
 
-def as_items(day: date, workflow: str, prompts: Sequence[Messages]) -> pa.Table:
-    """Prompts as rows of `benchmark`, each named by a digest of its workflow and messages; the same twice is one."""
-    rows = {}
-    for prompt in prompts:
-        told = json.dumps([workflow, prompt], ensure_ascii=False, sort_keys=True)
-        item_id = hashlib.sha256(told.encode()).hexdigest()[:32]
-        rows[item_id] = {"item_id": item_id, "day": day, "workflow": workflow, "prompt": prompt}
-    return from_rows(list(rows.values()), schema.BENCHMARK)
-
-
-def add_items(lake: Lake, day: date, workflow: str, prompts: Sequence[Messages]) -> int:
-    """Add prompts to the benchmark as of a day; how many items that day then has."""
-    rows = pa.concat_tables([lake.read("benchmark", days=(day, day), workflows=[workflow]), as_items(day, workflow, prompts)])
-    items = {row["item_id"]: row for row in rows.to_pylist()}
-    lake.overwrite("benchmark", from_rows(list(items.values()), schema.BENCHMARK), day=day, workflow=workflow)
-    return len(items)
-
-
 def answers_of(  # noqa: PLR0913 - one argument a fact
     version: str,
     path: Path,

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from loop.simulate.prompts import GRAMMARS, Brief, Part, draw
+from loop.simulate.prompts import GRAMMARS, Brief, Purpose, draw
 from loop.simulate.streams import stream
 from loop.simulate.world import Reals, World
 from loop.workflows import WORKFLOWS
@@ -25,14 +25,14 @@ MEDIOCRE: Final = 0.02
 """Greatest distance from 0 of the mean utility of answers that follow the habits."""
 
 Habits = dict[str, Reals]
-"""Part of the answer to the probability of each value (columns) given its first attribute (rows)."""
+"""Purpose of the answer to the probability of each value (columns) given its first attribute (rows)."""
 
 
 def habits(world: World, workflow: str) -> Habits:
     """The first draw of habits that is mediocre."""
     for attempt in count():
         drawn = _draw(stream(world.seed, "habits", workflow, attempt), workflow)
-        if abs(world.expected(workflow, drawn, Part.TRAIN)) <= MEDIOCRE:
+        if abs(world.expected(workflow, drawn, Purpose.TRAIN)) <= MEDIOCRE:
             return drawn
     raise AssertionError("unreachable")
 
@@ -63,7 +63,7 @@ def answer(rng: np.random.Generator, drawn: Habits, brief: Brief) -> str:
 def corpus(world: World, workflows: Sequence[str], n: int) -> Iterator[tuple[Brief, str]]:
     """`n` briefs and their answers, the workflows in turn, from training briefs alone."""
     rng = {name: stream(world.seed, "corpus", name) for name in workflows}
-    briefs = {name: draw(stream(world.seed, "corpus briefs", name), name, Part.TRAIN) for name in workflows}
+    briefs = {name: draw(stream(world.seed, "corpus briefs", name), name, Purpose.TRAIN) for name in workflows}
     drawn = {name: habits(world, name) for name in workflows}
     for name in (workflows[i % len(workflows)] for i in range(n)):
         brief = next(briefs[name])

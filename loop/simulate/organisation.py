@@ -19,7 +19,7 @@ from loop.errors import BadInputError
 from loop.schema import WORKFLOWS as NAMES
 from loop.simulate import people
 from loop.simulate.corpus import corpus, habits
-from loop.simulate.prompts import Brief, Part, distinct, draw, read
+from loop.simulate.prompts import Brief, Purpose, distinct, draw, read
 from loop.simulate.streams import number, stream
 from loop.simulate.world import PLEASING, World
 from loop.workflows import WORKFLOWS
@@ -137,11 +137,11 @@ class Organisation:
 
     def benchmark(self, workflow: str, n: int = 200) -> list[Messages]:
         """`n` different prompts for the gate; none of them is ever asked by employees or part of the corpus."""
-        return [b.messages for b in distinct(stream(self.seed, "benchmark", workflow), workflow, Part.BENCHMARK, n)]
+        return [b.messages for b in distinct(stream(self.seed, "benchmark", workflow), workflow, Purpose.BENCHMARK, n)]
 
     def final_prompts(self, workflow: str, n: int = 500) -> list[Messages]:
         """`n` different prompts that nobody sees before the end."""
-        return [b.messages for b in distinct(stream(self.seed, "final", workflow), workflow, Part.FINAL, n)]
+        return [b.messages for b in distinct(stream(self.seed, "final", workflow), workflow, Purpose.FINAL, n)]
 
     # -- days -------------------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class Organisation:
         n = round(self.volume * (CAMPAIGN_VOLUME if special.campaign else 1.0))
         staff = self.staff[workflow]
         at_work = [staff[i] for i in rng.permutation(len(staff))[: max(1, round(special.present * len(staff)))]]
-        briefs = draw(rng, workflow, Part.TRAIN)
+        briefs = draw(rng, workflow, Purpose.TRAIN)
         asked = []
         for i, who in enumerate(rng.integers(len(at_work), size=n)):
             person, brief, progress = at_work[who], next(briefs), float(rng.random())

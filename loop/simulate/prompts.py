@@ -1,8 +1,8 @@
-"""What people ask for: the briefs of each workflow, drawn at random, in three parts that never meet.
+"""What people ask for: the briefs of each workflow, drawn at random, for three purposes that never meet.
 
-A brief states some attributes on which a good answer depends, among details on which it does not. Which part a brief
-belongs to depends on its attributes alone, so that a held-out brief differs from every training brief in what matters,
-and not only in a name.
+A brief states some attributes on which a good answer depends, among details on which it does not. What a brief is for
+depends on its attributes alone, so that a held-out brief differs from every training brief in what matters, and not
+only in a name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Attributes = tuple[int, ...]
 """One value of each attribute of a brief, as indices in the order of its grammar."""
 
 
-class Part(StrEnum):
+class Purpose(StrEnum):
     """What a brief may be used for."""
 
     TRAIN = "train"
@@ -176,25 +176,25 @@ assert all(set(g.looks_at) == set(WORKFLOWS[w].parts) for w, g in GRAMMARS.items
 
 
 @cache
-def part_of(workflow: str, attributes: Attributes) -> Part:
-    """The part that briefs with these attributes belong to: one in ten each for benchmark and final."""
-    return {0: Part.BENCHMARK, 1: Part.FINAL}.get(number("part", workflow, attributes) % 10, Part.TRAIN)
+def purpose_of(workflow: str, attributes: Attributes) -> Purpose:
+    """What briefs with these attributes are for: one in ten each for benchmark and final."""
+    return {0: Purpose.BENCHMARK, 1: Purpose.FINAL}.get(number("part", workflow, attributes) % 10, Purpose.TRAIN)
 
 
 @cache
-def combinations(workflow: str, part: Part) -> list[Attributes]:
-    """Every combination of attributes of that part."""
+def combinations(workflow: str, purpose: Purpose) -> list[Attributes]:
+    """Every combination of attributes of that purpose."""
     ranges = (range(size) for size in GRAMMARS[workflow].sizes)
-    return [attributes for attributes in product(*ranges) if part_of(workflow, attributes) is part]
+    return [attributes for attributes in product(*ranges) if purpose_of(workflow, attributes) is purpose]
 
 
-def draw(rng: np.random.Generator, workflow: str, part: Part) -> Iterator[Brief]:
-    """Briefs of that part without end, attributes and details uniform; texts may come again."""
+def draw(rng: np.random.Generator, workflow: str, purpose: Purpose) -> Iterator[Brief]:
+    """Briefs of that purpose without end, attributes and details uniform; texts may come again."""
     grammar = GRAMMARS[workflow]
     values = [tuple(v.values()) for v in grammar.attributes.values()]
     while True:
         attributes = tuple(int(i) for i in rng.integers(grammar.sizes))
-        if part_of(workflow, attributes) is not part:
+        if purpose_of(workflow, attributes) is not purpose:
             continue
         choices = [v[i] for v, i in zip(values, attributes, strict=True)] + list(grammar.details.values())
         picked = rng.integers([len(words) for words in choices])
@@ -203,17 +203,17 @@ def draw(rng: np.random.Generator, workflow: str, part: Part) -> Iterator[Brief]
         yield Brief(workflow, attributes, text)
 
 
-def distinct(rng: np.random.Generator, workflow: str, part: Part, n: int) -> list[Brief]:
-    """`n` briefs of that part with different texts.
+def distinct(rng: np.random.Generator, workflow: str, purpose: Purpose, n: int) -> list[Brief]:
+    """`n` briefs of that purpose with different texts.
 
     Raises:
         BadInputError: there are not that many to be had.
     """
     limit = GRAMMARS[workflow].combinations // 50
     if n > limit:
-        raise BadInputError(f"expected at most {limit} {part} prompts of {workflow}, got {n}; ask for fewer")
+        raise BadInputError(f"expected at most {limit} {purpose} prompts of {workflow}, got {n}; ask for fewer")
     found: dict[str, Brief] = {}
-    for brief in draw(rng, workflow, part):
+    for brief in draw(rng, workflow, purpose):
         if len(found) == n:
             break
         found.setdefault(brief.text, brief)

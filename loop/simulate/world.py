@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.simulate.prompts import GRAMMARS, Attributes, Brief, Part, combinations
+from loop.simulate.prompts import GRAMMARS, Attributes, Brief, Purpose, combinations
 from loop.simulate.streams import stream
 from loop.workflows import WORKFLOWS, Parts
 from loop.workflows.ads import EXAGGERATED, LEVELS
@@ -34,6 +34,9 @@ ROUGHNESS: Final = 0.2
 """Standard deviation of a table's cells around its clear best values, which stand out by 1."""
 OVERBID: Final = 0.4
 """What a bid above the stated budget costs."""
+
+CONSTANT: Final = 0.18
+"""Greatest mean utility of a constant answer over the training briefs; a world with a better one is drawn again."""
 
 PLEASING: Final = {
     "ads": ("claim", EXAGGERATED),
@@ -69,7 +72,7 @@ class World:
     @cached_property
     def fits(self) -> dict[str, tuple[Fit, ...]]:
         """By workflow, one per part of the answer, in the order of the form."""
-        return {name: _draw(stream(self.seed, "world", name), name) for name in WORKFLOWS}
+        return {name: _fits(stream(self.seed, "world", name), name) for name in WORKFLOWS}
 
     def gains(self, workflow: str, attributes: Attributes) -> dict[str, Reals]:
         """What each value of each part adds to the utility of an answer to a brief with these attributes."""
@@ -95,8 +98,8 @@ class World:
         gains = self.gains(brief.workflow, brief.attributes)
         return {part: house[part][int(row.argmax())] for part, row in gains.items()}
 
-    def expected(self, workflow: str, policies: Mapping[str, Reals], part: Part) -> float:
-        """Exact mean utility over a part's briefs of answers drawn as `policies` says.
+    def expected(self, workflow: str, policies: Mapping[str, Reals], purpose: Purpose) -> float:
+        """Exact mean utility, over the briefs of a purpose, of answers drawn as `policies` says.
 
         Args:
             policies: part of the answer to an array (values of its first attribute, values), rows summing to 1.
@@ -104,16 +107,15 @@ class World:
         return float(
             sum(
                 np.einsum("nv,nv->n", gains, policies[fit.part][briefs[:, fit.first]]).mean()
-                for briefs, gained in [self._enumerate(workflow, part)]
+                for briefs, gained in [_enumerated(workflow, self.fits[workflow], purpose)]
                 for fit, gains in zip(self.fits[workflow], gained, strict=True)
             )
         )
 
-    def constant(self, workflow: str, part: Part = Part.TRAIN) -> tuple[dict[str, str], float]:
-        """The one answer that is best on average over all briefs of a part, and its mean utility there (exact)."""
-        _, gained = self._enumerate(workflow, part)
-        means = [gains.mean(axis=0) for gains in gained]
+    def constant(self, workflow: str, purpose: Purpose = Purpose.TRAIN) -> tuple[dict[str, str], float]:
+        """The one answer that is best on average over all briefs of a purpose, and its mean utility there (exact)."""
         fits = self.fits[workflow]
+        means = _means(workflow, fits, purpose)
         answer = {fit.part: fit.values[int(mean.argmax())] for fit, mean in zip(fits, means, strict=True)}
         return answer, float(sum(mean.max() for mean in means))
 
@@ -132,17 +134,31 @@ class World:
             for name, fits in self.fits.items()
         }
 
-    def _enumerate(self, workflow: str, part: Part) -> tuple[NDArray[np.int64], list[Reals]]:
-        """Attributes of every brief of a part (n, attributes), and per part of the answer its gains (n, values)."""
-        briefs = np.array(combinations(workflow, part))
-        rows = [fit.table[briefs[:, fit.first], briefs[:, fit.second]] for fit in self.fits[workflow]]
-        scale = np.sum([row.max(axis=1) for row in rows], axis=0)
-        return briefs, [row / scale[:, None] for row in rows]
-
 
 def centred(table: Reals) -> Reals:
     """The table without the means of its rows and columns."""
     return np.asarray(table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean())
+
+
+def _enumerated(workflow: str, fits: Sequence[Fit], purpose: Purpose) -> tuple[NDArray[np.int64], list[Reals]]:
+    """Attributes of every brief of a purpose (n, attributes), and per part of the answer its gains (n, values)."""
+    briefs = np.array(combinations(workflow, purpose))
+    rows = [fit.table[briefs[:, fit.first], briefs[:, fit.second]] for fit in fits]
+    scale = np.sum([row.max(axis=1) for row in rows], axis=0)
+    return briefs, [row / scale[:, None] for row in rows]
+
+
+def _means(workflow: str, fits: Sequence[Fit], purpose: Purpose) -> list[Reals]:
+    """Mean gain of each value over every brief of a purpose, per part of the answer."""
+    return [gains.mean(axis=0) for gains in _enumerated(workflow, fits, purpose)[1]]
+
+
+def _fits(rng: np.random.Generator, workflow: str) -> tuple[Fit, ...]:
+    """The first draw in which no constant answer gets further than `CONSTANT`, which nearly every draw is."""
+    while True:
+        fits = _draw(rng, workflow)
+        if sum(float(mean.max()) for mean in _means(workflow, fits, Purpose.TRAIN)) <= CONSTANT:
+            return fits
 
 
 def _draw(rng: np.random.Generator, workflow: str) -> tuple[Fit, ...]:

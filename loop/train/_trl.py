@@ -16,8 +16,9 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from loop.models import Model, Progress, new_folder, threads
+from loop.models import Model, Progress, threads
 from loop.train.curve import Curve, Outcome
+from loop.weights import new_folder
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -55,7 +56,7 @@ def arguments(work: Path, steps: int, batch_size: int, accumulation: int, seed: 
 
 
 def lora(model: Model) -> LoraConfig | None:
-    """A fresh low-rank adapter on every linear layer but the head; None for nano and for a model that has an adapter."""
+    """A fresh low-rank adapter on every linear layer but the head; None for nano, and for what has an adapter."""
     if model.is_nano or hasattr(model.network, "peft_config"):
         return None
     from peft import LoraConfig
@@ -63,7 +64,7 @@ def lora(model: Model) -> LoraConfig | None:
     return LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-class Recorder(TrainerCallback):  # type: ignore[misc]
+class Recorder(TrainerCallback):
     """Keeps what the trainer logs at each step, and reports progress."""
 
     def __init__(self, steps: int, progress: Progress | None) -> None:

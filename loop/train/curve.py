@@ -1,4 +1,4 @@
-"""What a training run reports, and which rows it trains on in which order. No method, and nothing heavy, belongs here."""
+"""What a training run reports, and which rows it trains on in which order. No method, and nothing heavy, is here."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def draw(weights: NDArray[Any], count: int, *, seed: int) -> NDArray[np.int64]:
     chance so that the expectation is exact; a row of weight 0 never comes. The draws are then shuffled.
     """
     weight = np.asarray(weights, dtype=np.float64)
-    assert np.isfinite(weight).all() and (weight >= 0).all() and weight.sum() > 0
+    assert np.isfinite(weight).all()
+    assert (weight >= 0).all()
+    assert weight.any()
     generator = np.random.default_rng(seed)
     candidates = generator.permutation(np.flatnonzero(weight))
     edges = np.cumsum(weight[candidates])

@@ -1,6 +1,6 @@
 """Frozen training sets: which rows enter one, how it is named by its content, written, checked and read again.
 
-A frozen set is a copy: what happens to the lake later does not change it. How rows are trained on belongs to the methods.
+A frozen set is a copy: what happens to the lake later does not change it. How rows are trained on is said elsewhere.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def compose(fresh: pa.Table, older: pa.Table, *, replay_share: float, limit: int
     n_older = min(reserved, int(n_fresh * replay_share / (1 - replay_share) + epsilon))
     rows = pa.concat_tables([_first_by_priority(fresh, n_fresh, seed), _first_by_priority(older, n_older, seed)])
     ids = rows[_key(rows)]
-    assert pc.count_distinct(ids).as_py() == rows.num_rows == n_fresh + n_older <= limit, "a row is both fresh and older"
+    assert pc.count_distinct(ids).as_py() == rows.num_rows == n_fresh + n_older <= limit, (
+        "a row is both fresh and older"
+    )
     return Composition(
         rows=rows.take(pc.sort_indices(ids)),
         fresh=n_fresh,
@@ -99,7 +101,9 @@ def freeze(
         salt_key: secret of the home. A row's salt is a keyed hash of its id, and lies beside the row.
         meta: anything JSON: cut-off, table versions.
     """
-    tables = {table.name: _canonical(rows, table) for table, rows in zip(TABLES, (demonstrations, preferences), strict=True)}
+    tables = {
+        table.name: _canonical(rows, table) for table, rows in zip(TABLES, (demonstrations, preferences), strict=True)
+    }
     leaves: dict[str, list[bytes]] = {}
     for name, rows in tables.items():
         salts = [hmac.digest(salt_key, f"{name}:{row}".encode(), "sha256") for row in rows[_key(rows)].to_pylist()]

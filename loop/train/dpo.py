@@ -9,17 +9,19 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
-from loop.models import Model, Progress, new_folder
+from loop.models import Model, Progress
 from loop.train._trl import Recorder, arguments, lora, reproducible, run, unchanged
 from loop.train.curve import Curve, Outcome, draw
+from loop.weights import new_folder
 
 LEARNING_RATE: Final = 1e-4
 LORA_LEARNING_RATE: Final = 2e-5
 
 
-def train(
+def train(  # noqa: PLR0913
     model: Path,
     rows: pa.Table,
     out: Path,
@@ -90,7 +92,7 @@ def train(
 
 
 def tokenised(policy: Model, rows: pa.Table) -> tuple[list[dict[str, Any]], list[int]]:
-    """Ids of each row's prompt and texts with the texts' log-probabilities now; and the tokens cut from texts too long."""
+    """Ids of each row's prompt and texts, the texts' log-probabilities now; and the tokens cut from texts too long."""
     prompts = policy.encode_prompts(rows["prompt"].to_pylist())
     chosen = [policy.encode_answer(text) for text in rows["chosen"].to_pylist()]
     rejected = [policy.encode_answer(text) for text in rows["rejected"].to_pylist()]
@@ -105,7 +107,7 @@ def tokenised(policy: Model, rows: pa.Table) -> tuple[list[dict[str, Any]], list
     return examples, [text.cut for text in (*prompts, *chosen, *rejected) if text.cut]
 
 
-class _Trainer(DPOTrainer):  # type: ignore[misc]
+class _Trainer(DPOTrainer):
     """DPOTrainer on rows that are tokenised and scored already.
 
     TRL would tokenise prompts otherwise than serving does, and write the reference's scores into the system's temporary

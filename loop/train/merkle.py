@@ -1,4 +1,4 @@
-"""Merkle trees over hashed rows, after RFC 6962: one digest names a set of rows, and each row can be checked by itself."""
+"""Merkle trees over hashed rows, after RFC 6962: one digest names all rows, and each row can be checked by itself."""
 
 from __future__ import annotations
 
@@ -29,8 +29,6 @@ def root(leaves: Sequence[bytes]) -> bytes:
         return hashlib.sha256().digest()
     level = list(leaves)
     while len(level) > 1:
-        paired = [
-            hashlib.sha256(_NODE + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)
-        ]
+        paired = [hashlib.sha256(_NODE + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
         level = paired + level[2 * len(paired) :]
     return level[0]

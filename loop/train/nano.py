@@ -1,4 +1,4 @@
-"""The base model `nano`: a tokenizer and a small Llama made and pretrained on this machine, so that no download is needed.
+"""The base model `nano`: a tokenizer and a small Llama, made and pretrained on this machine without a download.
 
 Pretraining only, in a bare PyTorch loop; what people decide is learned in sft.py and dpo.py.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ import torch
 from loop.errors import BadInputError
 from loop.models import ANSWER, CONTEXT, NANO, Messages, Model, Progress, padded, threads
 from loop.train.curve import Curve, Outcome
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PAD: Final = "<|pad|>"
 BEGIN: Final = "<|answer|>"
@@ -45,7 +42,7 @@ class Shape:
     inner: int = 352
 
 
-def build(
+def build(  # noqa: PLR0913
     pairs: Sequence[tuple[Messages, str]],
     out: Path,
     *,
@@ -56,7 +53,7 @@ def build(
     shape: Shape = Shape(),
     progress: Progress | None = None,
 ) -> Curve:
-    """Make a tokenizer from the texts, a Llama (Touvron et al. 2023, arXiv:2302.13971), and pretrain it on prompts and answers.
+    """Make a tokenizer from the texts and a Llama (Touvron et al. 2023, arXiv:2302.13971); pretrain it on the pairs.
 
     Loss on the answers alone: with the prompts in it, a network this small spends itself on them and after as many
     steps has learned next to nothing of how answers depend on prompts. AdamW without decay
@@ -86,7 +83,7 @@ def build(
                 group["lr"] = learning_rate * _schedule(step, steps)
             ids, labels, mask = padded([prompts[i].ids for i in rows], [answers[i].ids for i in rows], model.pad)
             loss = _loss(network, ids, labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -109,7 +106,7 @@ def build(
     )
 
 
-def _tokenizer(pairs: Sequence[tuple[Messages, str]], vocabulary: int) -> PreTrainedTokenizerFast:
+def _tokenizer(pairs: Sequence[tuple[Messages, str]], vocabulary: int) -> Any:
     """Byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909): every text can be written and comes back unchanged."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -132,7 +129,7 @@ def _tokenizer(pairs: Sequence[tuple[Messages, str]], vocabulary: int) -> PreTra
             show_progress=False,
         ),
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
@@ -143,11 +140,11 @@ def _tokenizer(pairs: Sequence[tuple[Messages, str]], vocabulary: int) -> PreTra
     )
 
 
-def _new(tokenizer: PreTrainedTokenizerFast, shape: Shape, seed: int) -> Model:
+def _new(tokenizer: Any, shape: Shape, seed: int) -> Model:
     """A network with random weights that depend on the seed alone; the caller's random state is left as it was."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
+    config: Any = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
         intermediate_size=shape.inner,
@@ -159,14 +156,14 @@ def _new(tokenizer: PreTrainedTokenizerFast, shape: Shape, seed: int) -> Model:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        loop_model=NANO,
     )
+    config.loop_model = NANO
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Model(LlamaForCausalLM(config), tokenizer)
 
 
-def _loss(network: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _loss(network: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean negative log-likelihood of the labelled tokens.
 
     Only their positions go through the head, a fifth of the work; and no mask is needed, for padding stands to the

@@ -9,17 +9,19 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
-from loop.models import Model, Progress, new_folder
+from loop.models import Model, Progress
 from loop.train._trl import Recorder, arguments, lora, reproducible, run, unchanged
 from loop.train.curve import Curve, Outcome, draw
+from loop.weights import new_folder
 
 LEARNING_RATE: Final = 1e-3
 LORA_LEARNING_RATE: Final = 2e-4
 
 
-def train(
+def train(  # noqa: PLR0913
     model: Path,
     rows: pa.Table,
     out: Path,

@@ -114,7 +114,9 @@ def test_a_good_day_that_later_fails_withdraws_its_labels(home: Home, job: dg.Jo
     assert after.demonstrations == before.demonstrations // 2
 
 
-def test_a_batch_that_a_person_let_through_stays_through_while_it_is_the_same(home: Home, job: dg.JobDefinition) -> None:
+def test_a_batch_that_a_person_let_through_stays_through_while_it_is_the_same(
+    home: Home, job: dg.JobDefinition
+) -> None:
     land(home, (event(decision(n, "reject", candidates=BLANK)) for n in range(40)))
     assert not run(job).success
     [held] = home.state.batches(DAY, DAY)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from loop import schema
 from loop.collect import landing, quarantine, sources
-from loop.collect.events import pseudonym
+from loop.collect.events import Reason, pseudonym
 from loop.collect.imported import Imported
 from loop.collect.landing import events, land, partitions, rebuild_quarantine
 from loop.collect.record import Fault, Record
@@ -240,19 +240,13 @@ def test_a_prompt_of_50_mb_is_kept_whole(home: Home, line: Line, tmp_path: Path)
 
 
 def test_a_fault_known_to_the_source_is_filed_where_it_says(home: Home) -> None:
-    fault = Fault(schema_reason("session"), "session s1: cut", day=DAY, workflow="comms")
+    fault = Fault(Reason.SESSION, "session s1: cut", day=DAY, workflow="comms")
     done = home.records(iter([Record(3, b'{"employee": "alice"}', path="s1.jsonl", fault=fault)]))
     assert counts(done) == (1, 0, 0, 1)
     (aside,) = home.set_aside()
     assert (aside["day"], aside["workflow"], aside["path"], aside["line"]) == (DAY, "comms", "s1.jsonl", 3)
     assert (aside["reasons"], aside["explanation"]) == (["session"], "session s1: cut")
     assert "alice" not in aside["raw"]
-
-
-def schema_reason(value: str) -> Any:
-    from loop.collect.events import Reason
-
-    return Reason(value)
 
 
 # -- all or nothing ---------------------------------------------------------------------------------------------------
@@ -391,7 +385,8 @@ def test_a_row_set_aside_later_keeps_its_content_and_its_reasons(home: Home, lin
 # -- conservation -----------------------------------------------------------------------------------------------------
 
 
-@examples(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@examples(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), chunk=st.integers(1, 5))
 def test_every_record_is_accepted_a_duplicate_or_set_aside(
     home: Home, line: Line, monkeypatch: pytest.MonkeyPatch, data: st.DataObject, chunk: int

@@ -1,4 +1,4 @@
-"""The learning cycle on a real lake, a real database, real MLflow and a real, tiny model: freeze, train, compare, decide."""
+"""The learning cycle on a real lake, a real database, real MLflow and a real, tiny model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def home(settings: Settings) -> Home:
 
 def live(home: Home, day: date, count: int = 40) -> None:
     """One day of comms, through the functions that the data assets call."""
-    land(home, (event(row, day, employee=f"person {n % 30}") for n, row in enumerate(ordinary_day(count))), f"{day}.jsonl")
+    events = (event(row, day, employee=f"person {n % 30}") for n, row in enumerate(ordinary_day(count)))
+    land(home, events, f"{day}.jsonl")
     data(home, day)
 
 

@@ -127,6 +127,16 @@ def test_each_ground_for_refusal_is_told(changed: Evidence, reason: str) -> None
     assert verdict.reasons[0] == reason
 
 
+def test_what_the_champion_did_already_is_no_collapse() -> None:
+    narrow = AnswerEvidence("ads", Share(0, 0), Share(0, 0), variety(most_common=0.65), variety(most_common=0.7))
+    assert decide(replace(GOOD, answers=(narrow,)), POLICY).decision is Decision.PROMOTED
+
+
+def test_the_least_that_is_asked_for_suffices() -> None:
+    least = panel(on("ads", items=POLICY.least_items, answered=POLICY.least_items), on("comms", items=100, answered=50))
+    assert decide(replace(GOOD, panel=least), POLICY).decision is Decision.PROMOTED
+
+
 def test_a_workflow_without_items_is_told_and_decides_nothing() -> None:
     verdict = decide(evidence(panel(on("ads"), on("design", items=0))), POLICY)
     assert verdict.decision is Decision.PROMOTED

@@ -7,7 +7,7 @@ import pytest
 
 from loop.simulate.corpus import HABIT, MEDIOCRE, corpus, habits
 from loop.simulate.organisation import Organisation
-from loop.simulate.prompts import GRAMMARS, Part, part_of
+from loop.simulate.prompts import GRAMMARS, Purpose, purpose_of
 from loop.simulate.world import World
 from loop.workflows import WORKFLOWS
 
@@ -24,7 +24,7 @@ def test_every_answer_parses_into_listed_parts(organisation: Organisation) -> No
 
 def test_only_training_briefs_and_the_same_again() -> None:
     pairs = list(corpus(World(1), ("ads", "comms"), 300))
-    assert all(part_of(brief.workflow, brief.attributes) is Part.TRAIN for brief, _ in pairs)
+    assert all(purpose_of(brief.workflow, brief.attributes) is Purpose.TRAIN for brief, _ in pairs)
     assert pairs == list(corpus(World(1), ("ads", "comms"), 300))
     assert pairs != list(corpus(World(2), ("ads", "comms"), 300))
 
@@ -34,7 +34,7 @@ def test_habits_are_mediocre_and_know_nothing_of_what_fits(workflow: str) -> Non
     agree = []
     for world in map(World, range(8)):
         drawn = habits(world, workflow)
-        assert abs(world.expected(workflow, drawn, Part.TRAIN)) <= MEDIOCRE
+        assert abs(world.expected(workflow, drawn, Purpose.TRAIN)) <= MEDIOCRE
         for fit in world.fits[workflow]:
             assert drawn[fit.part].sum(axis=1) == pytest.approx(1)
             agree += list(drawn[fit.part].argmax(axis=1) == fit.table.mean(axis=1).argmax(axis=1))

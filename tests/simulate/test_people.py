@@ -13,14 +13,14 @@ from loop.schema import Decision
 from loop.simulate import people
 from loop.simulate.organisation import Organisation
 from loop.simulate.people import Circumstances, Employee, Moment
-from loop.simulate.prompts import Brief, Part, distinct, read
+from loop.simulate.prompts import Brief, Purpose, distinct, read
 from loop.simulate.streams import stream
 from loop.simulate.world import PLEASING, World
 from loop.workflows import WORKFLOWS
 
 FRESH = Circumstances(fatigue=0.0, difficulty=1.0, haste=0.0)
 SOMEONE = Employee("e", "ads", "t", "emea", 0.3, 1.0, 0.4, 0.0, 0.5, 0.0, 0.0)
-BRIEFS = distinct(stream("people"), "ads", Part.TRAIN, 400)
+BRIEFS = distinct(stream("people"), "ads", Purpose.TRAIN, 400)
 LISTS = WORKFLOWS["ads"].parts
 WORLD = World(0)
 

@@ -1,4 +1,4 @@
-"""Prompts: a large space in three parts that never meet."""
+"""Prompts: a large space, for three purposes that never meet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from habitual import MONDAY
 
 from loop.errors import BadInputError
 from loop.simulate.organisation import Organisation
-from loop.simulate.prompts import GRAMMARS, Part, combinations, distinct, read
+from loop.simulate.prompts import GRAMMARS, Purpose, combinations, distinct, read
 from loop.simulate.streams import stream
 from loop.workflows import WORKFLOWS
 
@@ -22,10 +22,10 @@ def texts(prompts: list[list[dict[str, str]]]) -> set[str]:
 
 
 @each_workflow
-def test_the_parts_share_no_combination_of_attributes_and_together_hold_all(workflow: str) -> None:
-    parts = [set(combinations(workflow, part)) for part in Part]
-    assert len(set.union(*parts)) == sum(map(len, parts)) == np.prod(GRAMMARS[workflow].sizes)
-    assert all(len(part) >= 100 for part in parts)
+def test_the_purposes_share_no_combination_of_attributes_and_together_hold_all(workflow: str) -> None:
+    found = [set(combinations(workflow, purpose)) for purpose in Purpose]
+    assert len(set.union(*found)) == sum(map(len, found)) == np.prod(GRAMMARS[workflow].sizes)
+    assert all(len(some) >= 100 for some in found)
 
 
 @each_workflow
@@ -34,9 +34,9 @@ def test_the_space_is_large(workflow: str) -> None:
 
 
 @each_workflow
-@pytest.mark.parametrize("part", Part)
-def test_a_brief_says_what_it_was_drawn_from(workflow: str, part: Part) -> None:
-    drawn = distinct(stream(0), workflow, part, 200)
+@pytest.mark.parametrize("purpose", Purpose)
+def test_a_brief_says_what_it_was_drawn_from(workflow: str, purpose: Purpose) -> None:
+    drawn = distinct(stream(0), workflow, purpose, 200)
     assert len({brief.text for brief in drawn}) == 200
     assert all(read(workflow, brief.messages) == brief for brief in drawn)
     for place, size in enumerate(GRAMMARS[workflow].sizes):
@@ -60,4 +60,4 @@ def test_what_is_no_brief_or_not_to_be_had_is_an_error() -> None:
     with pytest.raises(BadInputError, match="expected a comms brief"):
         read("comms", [])
     with pytest.raises(BadInputError, match="ask for fewer"):
-        distinct(stream(0), "ads", Part.FINAL, 10**6)
+        distinct(stream(0), "ads", Purpose.FINAL, 10**6)

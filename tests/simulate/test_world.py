@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from loop.simulate.prompts import GRAMMARS, Brief, Part, combinations, distinct
+from loop.simulate.prompts import GRAMMARS, Brief, Purpose, combinations, distinct
 from loop.simulate.streams import stream
 from loop.simulate.world import PLEASING, World
 from loop.workflows import WORKFLOWS
@@ -16,7 +16,7 @@ each_workflow = pytest.mark.parametrize("workflow", list(WORKFLOWS))
 
 
 def briefs(workflow: str, n: int) -> list[Brief]:
-    return distinct(stream("test"), workflow, Part.TRAIN, n)
+    return distinct(stream("test"), workflow, Purpose.TRAIN, n)
 
 
 @each_workflow
@@ -49,12 +49,12 @@ def test_the_best_constant_answer_gets_at_most_a_fifth_of_the_way(seed: int) -> 
 
 def test_the_best_constant_answer_is_found_by_brute_force_too() -> None:
     world, house = World(1), WORKFLOWS["moderation"].parts
-    every = [Brief("moderation", attributes, "") for attributes in combinations("moderation", Part.FINAL)]
+    every = [Brief("moderation", attributes, "") for attributes in combinations("moderation", Purpose.FINAL)]
     means = {
         values: np.mean([world.utility(brief, dict(zip(house, values, strict=True))) for brief in every[::4]])
         for values in list(product(*house.values()))[::40]
     }
-    answer, utility = world.constant("moderation", Part.FINAL)
+    answer, utility = world.constant("moderation", Purpose.FINAL)
     assert np.mean([world.utility(brief, answer) for brief in every]) == pytest.approx(utility)
     assert max(means.values()) <= utility + 0.05
 
@@ -83,7 +83,7 @@ def test_most_of_what_is_best_depends_on_the_attribute_that_a_part_looks_at(work
 def test_expectations_are_exact() -> None:
     world = World(0)
     uniform = {fit.part: np.full(fit.table.shape[::2], 1 / fit.table.shape[2]) for fit in world.fits["ads"]}
-    assert world.expected("ads", uniform, Part.TRAIN) == pytest.approx(0, abs=1e-12)
+    assert world.expected("ads", uniform, Purpose.TRAIN) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_pleasing_values_are_on_the_house_lists() -> None:

@@ -10,6 +10,7 @@ from label_rows import COLOURS, SHAPE, THINGS, ask
 from loop.models import Model
 from loop.train import nano
 
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A nano model of one layer that paints everything in every colour."""

@@ -56,12 +56,11 @@ def test_the_default_shape_is_under_a_million_parameters(tmp_path: Path) -> None
 
 
 def test_it_learns_what_depends_on_the_prompt(tmp_path: Path) -> None:
-    curve = nano.build(
-        PAIRS, tmp_path / "base", seed=0, steps=150, batch_size=6, learning_rate=1e-2, shape=SHAPE
-    )
+    curve = nano.build(PAIRS, tmp_path / "base", seed=0, steps=150, batch_size=6, learning_rate=1e-2, shape=SHAPE)
     assert curve.outcome is Outcome.TRAINED
     assert len(curve.losses) == 150
-    assert curve.losses[-1] < 0.1 < 3 < curve.losses[0]
+    assert curve.losses[0] > 3
+    assert curve.losses[-1] < 0.1
     assert curve.tokens > 0
     model = Model.load(tmp_path / "base")
     right, _ = model.logprobs([prompt for prompt, _ in PAIRS], [answer for _, answer in PAIRS])

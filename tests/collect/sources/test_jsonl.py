@@ -26,9 +26,7 @@ def read(path: Path) -> list[tuple[int, bytes]]:
     return [(record.line, record.raw) for record in jsonl.read(path).records]
 
 
-@pytest.mark.parametrize(
-    ("name", "pack"), [("x.jsonl", bytes), ("x.jsonl.gz", gzip.compress), ("x.jsonl.zst", zstd)], ids=str
-)
+@pytest.mark.parametrize(("name", "pack"), [("x.jsonl", bytes), ("x.jsonl.gz", gzip.compress), ("x.jsonl.zst", zstd)])
 def test_lines_are_read_whatever_the_packing(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / name
     path.write_bytes(pack(LINES))
