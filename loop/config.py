@@ -36,12 +36,14 @@ class Settings(BaseSettings):
     """Of every random choice outside the simulation's own."""
     window_days: int = Field(default=28, ge=1, le=366)
     """Days before a cycle from which it may still learn: what keeps day 365 as cheap as day 1."""
-    replay_share: float = Field(default=0.3, ge=0.0, lt=1.0)
+    replay_share: float = Field(default=0.5, ge=0.0, lt=1.0)
     """Share of a training set that is drawn from before the last cycle."""
     training_rows: int = Field(default=20_000, ge=1)
     """Most demonstrations, and most preferences, in one training set."""
     base_steps: int = Field(default=600, ge=1)
-    """Pretraining steps of a nano base, of 32 pairs each."""
+    """Most pretraining steps of a nano base, of 32 pairs each."""
+    base_tokens: int = Field(default=900_000, ge=1)
+    """Most tokens that a nano base is pretrained on: about a minute's worth."""
     sft_steps: int = Field(default=60, ge=0)
     dpo_steps: int = Field(default=30, ge=0)
     held_out_share: float = Field(default=0.15, ge=0.0, le=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -15,8 +16,9 @@ from loop.cycle.reading import labels, latest, record
 from loop.errors import LoopError
 from loop.evaluate import answers, evidence, gate, heldout, panel
 from loop.home import Home
-from loop.release import releases
+from loop.release import card, releases
 from loop.release.releases import ModelVersion, Release
+from loop.train import dataset
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,29 @@ def release(home: Home, cycle: date, *, run_id: str | None = None) -> Release:
             live=decided.live,
             metrics=evidence.metrics(figures),
         )
+        home.registry.write_card(challenger.mlflow_run, card.card(_facts(home, cycle, challenger, figures, decided)))
         if decided.live:
             home.registry.point_champion(challenger.mlflow_run)
     return decided
+
+
+def _facts(home: Home, cycle: date, made: ModelVersion, figures: evidence.Figures, decided: Release) -> card.Facts:
+    """What the model card tells of a challenger."""
+    frozen = latest(home, "training_sets", cycle)
+    rows = dataset.load(home.settings.training_sets, frozen["digest"])
+    return card.Facts(
+        version=made.version,
+        parent=made.parent,
+        cycle=cycle,
+        seed=made.seed,
+        code=made.code,
+        weights_digest=made.weights_digest,
+        training_digest=made.training_digest,
+        cutoff=frozen["cutoff"],
+        demonstrations=card.counts(rows.demonstrations),
+        preferences=card.counts(rows.preferences),
+        recipe=json.loads(made.recipe),
+        figures=figures,
+        decision=decided.decision,
+        reasons=decided.reasons,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from loop.train.curve import Curve
 
 Progress = Callable[[int, int], None]
+
+CONTEXT = 128
+"""Tokens of a prompt that a nano sees."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelV
     settings = home.settings
     target = settings.models / "base"
     curves: list[Curve] = []
-    digest = None
+    digest, steps = None, 0
     shutil.rmtree(target, ignore_errors=True)
     if settings.base_model == "nano":
         pairs = corpus.read(settings.corpus) or corpus.shown(
@@ -215,10 +218,11 @@ def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelV
         if not pairs:
             raise LoopError(f"no text to pretrain a base on: no corpus, and no accepted batch up to {cycle}")
         digest = corpus.digest(pairs)
-        curves = [nano.build(pairs, target, seed=settings.seed, steps=settings.base_steps, progress=progress)]
+        steps = _base_steps(home, pairs)
+        curves = [nano.build(pairs, target, seed=settings.seed, steps=steps, progress=progress)]
     else:
         Model.load(settings.base_model).save(target)
-    recipe = {"base": settings.base_model, "steps": settings.base_steps if settings.base_model == "nano" else 0}
+    recipe = {"base": settings.base_model, "steps": steps}
     version = version_of("", digest or settings.base_model, recipe, settings.seed)
     if (known := _existing(home, version)) is None:
         final = settings.models / version
@@ -244,6 +248,13 @@ def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelV
     if known.mlflow_run is not None and releases.champion_now(home.state) == version:
         home.registry.point_champion(known.mlflow_run)
     return known
+
+
+def _base_steps(home: Home, pairs: Sequence[corpus.Pair]) -> int:
+    """As many steps of 32 pairs as the token budget allows: long prompts cost more, so there are fewer steps."""
+    seen = [min(sum(len(m["content"]) for m in prompt), CONTEXT * 4) + len(answer) for prompt, answer in pairs]
+    tokens = sum(seen) / len(seen) / 4  # about four characters a token
+    return max(1, min(home.settings.base_steps, round(home.settings.base_tokens / (32 * tokens))))
 
 
 def version_of(parent: str, digest: str, recipe: Mapping[str, Any], seed: int) -> str:

@@ -6,6 +6,7 @@ A rule here speaks of the batch as a whole or of every row of it; what a single 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -257,6 +258,7 @@ def _asset() -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # a bar for half a second of work is noise in the logs
     return context.data_sources.add_pandas("batches").add_dataframe_asset("interactions")

@@ -178,7 +178,7 @@ class Replay:
         self._pending = log
 
     def _close(self, log: Line) -> None:
-        if self.openings and self.openings[-1].is_open and self._pending is None:
+        if self.openings and self.openings[-1].is_open:
             self.openings[-1].decided = log.event_timestamp
 
     def _edit(self, number: int, log: Line, document: Document) -> None:

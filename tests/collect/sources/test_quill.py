@@ -139,6 +139,19 @@ def edits(draw: st.DrawFn, size: int) -> tuple[Delta, int]:
     return Delta(ops), new
 
 
+def test_what_is_typed_where_a_span_was_cut_stands_between_it_and_its_surroundings() -> None:
+    document = Document.of("a big dog.\n")
+    span = document.mark(2, 10)
+    document.apply(delta(("retain", 6), ("delete", 4)))
+    assert (span.start, span.end, span.left, span.right, span.tail_cut) == (2, 6, 2, 6, True)
+    document.apply(delta(("retain", 6), ("insert", "cat")))
+    assert document.text(span.end, span.right) == "cat"
+    document.apply(delta(("retain", 2), ("delete", 1)))
+    document.apply(delta(("retain", 2), ("insert", "p")))
+    assert document.text(span.left, span.start) == "p"
+    assert (document.text(span.start, span.end), span.head_cut) == ("ig ", True)
+
+
 @given(st.data())
 def test_a_span_is_where_its_units_are(data: st.DataObject) -> None:
     text = data.draw(st.text(alphabet=f"xyz \n.{FACE}", min_size=1, max_size=20))

@@ -1,0 +1,83 @@
+"""`loop run --days 5` on a fresh home: wall and CPU seconds by stage, and the memory of its whole process tree.
+
+    python benchmarks/circle.py [--days 5] [--json]
+
+Memory is the greatest sum of proportional set sizes (PSS, /proc/PID/smaps_rollup) over the command and its descendants,
+sampled four times a second; it counts shared pages once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--days", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("loop")), "run", "--days", str(given.days), "--json"],
+            env={**os.environ, "LOOP_HOME": f"{folder}/home"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        most = [0]
+        watcher = threading.Thread(target=_watch, args=(process.pid, most), daemon=True)
+        watcher.start()
+        out, _ = process.communicate()
+        wall = time.perf_counter() - started
+    if process.returncode:
+        sys.exit(process.returncode)
+    seconds = json.loads(out)["seconds"]
+    work = sum(s["wall"] for name, s in seconds.items() if name in {"base model", "serve", "people", "panel", "final"})
+    result = {
+        "days": given.days,
+        "wall": round(wall, 1),
+        "peak_pss_mb": round(most[0] / 2**20),
+        "seconds": seconds,
+        "share_outside_models_and_people": round(1 - work / wall, 3),
+    }
+    if given.json:
+        print(json.dumps(result))
+        return
+    print(f"{given.days} days in {wall:.0f} s, at most {result['peak_pss_mb']} MB")
+    for name, s in seconds.items():
+        print(f"  {name:12} {s['wall']:7.1f} s wall {s['cpu']:7.1f} s CPU  {s['wall'] / wall:5.1%}")
+
+
+def _watch(pid: int, most: list[int]) -> None:
+    while psutil.pid_exists(pid):
+        try:
+            family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        most[0] = max(most[0], sum(_pss(p.pid) for p in family))
+        time.sleep(0.25)
+
+
+def _pss(pid: int) -> int:
+    """Bytes; 0 for a process that has ended."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    main()

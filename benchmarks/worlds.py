@@ -1,0 +1,105 @@
+"""The experiment on which the claim of a closed loop stands: gain over the base in several worlds, and its controls.
+
+    python benchmarks/worlds.py --worlds 5 --out results/   # resumable: a run whose result stands is not run again
+    python benchmarks/worlds.py --out results/ --table      # only the table
+
+Each run is `loop run` in a home of its own. Utility is the simulation's truth: 0 a random answer, 1 the best one. Base
+and last champion answer the same 500 unseen prompts per workflow; the interval is Student's t over worlds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+KINDS = {
+    "clean": [],
+    "without edits": ["--no-edits"],
+    "control frozen": ["--control", "frozen"],
+    "control shuffled": ["--control", "shuffled"],
+}
+"""Name in the table to the options of `loop run`."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=5)
+    parser.add_argument("--days", type=int, default=5)
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if not given.table:
+        for seed in range(given.worlds):
+            for kind in given.kinds:
+                run(kind, seed, given.days, given.out)
+    print(table(given.out))
+
+
+def run(kind: str, seed: int, days: int, out: Path) -> None:
+    """One `loop run`, its JSON kept as a file."""
+    file = out / f"{kind.replace(' ', '-')}-{seed}.json"
+    if file.exists():
+        return
+    print(f"{kind}, world {seed}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        loop = str(Path(sys.executable).with_name("loop"))
+        done = subprocess.run(
+            [loop, "run", "--days", str(days), "--seed", str(seed), "--json", *KINDS[kind]],
+            env={**os.environ, "LOOP_HOME": f"{folder}/home"},
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        )
+    file.write_text(json.dumps(json.loads(done.stdout), indent=1) + "\n")
+
+
+def table(out: Path) -> str:
+    """Markdown: a row per kind, means over worlds with 95 % t-intervals."""
+    columns = ("run", "worlds", "base", "last champion", "gain (95 % interval)", "best constant")
+    columns = (*columns, "above the constant", "promoted", "refused")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for kind in KINDS:
+        results = [json.loads(p.read_text()) for p in sorted(out.glob(f"{kind.replace(' ', '-')}-*.json"))]
+        if not results:
+            continue
+        means = {key: np.array([_mean(r, key) for r in results]) for key in ("base", "champion", "constant")}
+        decisions = [release["decision"] for r in results for release in r["releases"]]
+        cells = [
+            kind,
+            len(results),
+            f"{means['base'].mean():.3f}",
+            f"{means['champion'].mean():.3f}",
+            _interval(means["champion"] - means["base"]),
+            f"{means['constant'].mean():.3f}",
+            _interval(means["champion"] - means["constant"]),
+            decisions.count("promoted"),
+            decisions.count("refused"),
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def _mean(result: dict[str, Any], key: str) -> float:
+    return float(np.mean([row[key] for row in result["final"]]))
+
+
+def _interval(values: np.ndarray) -> str:
+    if len(values) < 2:
+        return f"{values.mean():+.3f}"
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    return f"{values.mean():+.3f} ({values.mean() - half:+.3f} to {values.mean() + half:+.3f})"
+
+
+if __name__ == "__main__":
+    main()
