@@ -145,7 +145,7 @@ INTERACTIONS: Final = Table(
         _client("workflow", _TEXT, "ads, moderation, design or comms; the partition"),
         _DAY_COLUMN,
         _client("shown_at", _TIME, "when the candidates appeared"),
-        _client("decided_at", _TIME, "when the person decided; null when ignored", nullable=True),
+        _client("decided_at", _TIME, "when the person decided; null when ignored or the clock ran back", nullable=True),
         _client("received_at", _TIME, "when the decision was first received; a cycle reads up to its cut-off by it"),
         _client("employee", _TEXT, "pseudonym: keyed hash of the employee's id", privacy=Privacy.PSEUDONYM),
         _client("team", _TEXT, "the employee's team", nullable=True),
@@ -293,10 +293,10 @@ LANDINGS: Final = Table(
 EVENT_INDEX: Final = Table(
     name="event_index",
     store=Store.STATE,
-    row="one row per event id ever landed, so that a second coming is known",
+    row="one row per event id ever landed, and per row ever set aside, so that a second coming is known",
     key=("event_id",),
     columns=(
-        Column("event_id", _TEXT, "the client's key"),
+        Column("event_id", _TEXT, "the client's key, or the quarantine_id of a row that was set aside"),
         Column("content", _TEXT, "digest of its content"),
         Column("landing_id", _TEXT, "the file that holds it"),
     ),

@@ -57,7 +57,10 @@ def import_(
     if json:
         output.emit_json(result)
         return
-    output.table(f"{source} {path.name}", ["", ""], [[k, v] for k, v in result.items()])
+    counts = [[k, v] for k, v in result.items() if k not in {"partitions", "reasons"}]
+    output.table(f"{source} {path.name}", ["", ""], counts)
+    if done.reasons:
+        output.table("Set aside", ["reason", "rows"], list(done.reasons.items()))
     if done.unchanged:
         output.stdout.print("Nothing is new: every row was here already.")
 

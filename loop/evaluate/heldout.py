@@ -6,11 +6,13 @@ informs and never promotes: a likelihood is no preference of a person for one mo
 The combined guess is a logistic regression of choices between two texts on the differences of their features, without
 an intercept: Bradley-Terry-Luce with covariates (Train, Discrete Choice Methods with Simulation, 2009, chapter 3). It
 is fitted on pairs that the challenger may have been trained on, where its likelihood looks better than it is; the fit
-then trusts it too much, which can cost accuracy on held-out pairs and cannot lend any.
+then trusts it too much, which can cost accuracy on held-out pairs and cannot lend any. It may weigh a likelihood with
+either sign: that people's own words are the less likely ones is a fact about them, and no merit of the model.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -21,8 +23,10 @@ import pyarrow.compute as pc
 
 from loop.evaluate.stats import Estimate, Floats, estimate
 
-PAIRS: Final = 2_000
-"""Most pairs of each kind that are scored, held out and for the fit; and most final texts."""
+PAIRS: Final = 1_000
+"""Most held-out pairs of each kind, and most final texts, that are scored: scoring is what costs."""
+FIT: Final = 500
+"""Most training pairs of each kind; a fit of four coefficients needs no more."""
 
 
 class Likelihood(Protocol):
@@ -75,13 +79,15 @@ def held_out(  # noqa: PLR0913 - one argument a fact
     champion: Likelihood,
     seed: int,
     most: int = PAIRS,
+    most_fit: int = FIT,
 ) -> tuple[HeldOut, ...]:
     """One `HeldOut` for each workflow that has held-out rows, in order of name.
 
     Args:
         preferences: schema `preferences`, both splits, as of the cycle's cut-off; the training side is for the fit.
         demonstrations: schema `demonstrations`, likewise.
-        most: pairs and texts of each kind that are scored; of more, the first by id, which is a digest, are taken.
+        most: held-out pairs of each kind, and texts; of more, those of events drawn by a digest of their ids are taken.
+        most_fit: training pairs of each kind, likewise.
 
     Raises:
         AssertionError: an episode stands on both sides of the split.
@@ -89,34 +95,61 @@ def held_out(  # noqa: PLR0913 - one argument a fact
     _check_split(preferences)
     held = [table.filter(pc.equal(table["split"], "held_out")) for table in (preferences, demonstrations)]
     workflows = sorted({name for table in held for name in table["workflow"].to_pylist()})
+    models = {"challenger": _Scorer(challenger), "champion": _Scorer(champion)}
+    limits = {"held_out": most, "train": most_fit}
     return tuple(
         _one_workflow(
             name,
             *(table.filter(pc.equal(table["workflow"], name)) for table in (preferences, held[1])),
-            models={"challenger": challenger, "champion": champion},
+            models=models,
             seed=seed,
-            most=most,
+            limits=limits,
         )
         for name in workflows
     )
+
+
+class _Scorer:
+    """A model that scores each prompt and answer once, however often it is asked: a taken text stands in several pairs
+    and is a final text besides."""
+
+    def __init__(self, model: Likelihood) -> None:
+        self._model = model
+        self._known: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def logprobs(self, prompts: Sequence[Any], answers: Sequence[str]) -> tuple[Floats, Floats]:
+        keys = [(str(prompt), answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        new = {key: place for place, key in enumerate(keys) if key not in self._known}
+        if new:
+            total, tokens = self._model.logprobs([prompts[i] for i in new.values()], [answers[i] for i in new.values()])
+            self._known |= {key: (float(t), int(n)) for key, t, n in zip(new, total, tokens, strict=True)}
+        return (
+            np.array([self._known[key][0] for key in keys], dtype=np.float64),
+            np.array([self._known[key][1] for key in keys], dtype=np.float64),
+        )
 
 
 # -- one workflow ---------------------------------------------------------------------------------------------------
 
 
 def _one_workflow(  # noqa: PLR0913 - one argument a fact
-    name: str, preferences: pa.Table, texts: pa.Table, *, models: Mapping[str, Likelihood], seed: int, most: int
+    name: str,
+    preferences: pa.Table,
+    texts: pa.Table,
+    *,
+    models: Mapping[str, _Scorer],
+    seed: int,
+    limits: Mapping[str, int],
 ) -> HeldOut:
     pairs = {
         (kind, split): _first(
             preferences.filter(pc.and_(pc.equal(preferences["kind"], kind), pc.equal(preferences["split"], split))),
-            "preference_id",
-            most,
+            limits[split],
         )
         for kind in ("choice", "edit")
-        for split in ("train", "held_out")
+        for split in limits
     }
-    texts = _first(texts, "demonstration_id", most)
+    texts = _first(texts, limits["held_out"])
     scored = {key: _Pairs.of(rows, models) for key, rows in pairs.items() if rows.num_rows}
     nats = {model: _nats_per_token(models[model], texts) for model in models}
     gain = nats["challenger"] - nats["champion"]
@@ -144,7 +177,7 @@ class _Pairs:
     writers: list[str]
 
     @classmethod
-    def of(cls, rows: pa.Table, models: Mapping[str, Likelihood]) -> _Pairs:
+    def of(cls, rows: pa.Table, models: Mapping[str, _Scorer]) -> _Pairs:
         chosen, rejected = rows["chosen"].to_pylist(), rows["rejected"].to_pylist()
         features = {
             "earlier position": _numbers(rows["rejected_position"]) - _numbers(rows["chosen_position"]),
@@ -152,7 +185,7 @@ class _Pairs:
             "longer": np.array([len(a) - len(b) for a, b in zip(chosen, rejected, strict=True)], dtype=np.float64),
         }
         for name, model in models.items():
-            total, tokens = _logprobs(model, rows["prompt"].to_pylist() * 2, chosen + rejected)
+            total, tokens = model.logprobs(rows["prompt"].to_pylist() * 2, chosen + rejected)
             half = len(chosen)
             mean = total / tokens
             features[f"{name}, likelihood"] = total[:half] - total[half:]
@@ -228,8 +261,12 @@ def _check_split(rows: pa.Table) -> None:
             assert sides.setdefault(episode, split) == split, f"episode {episode} stands on both sides of the split"
 
 
-def _first(rows: pa.Table, key: str, most: int) -> pa.Table:
-    return rows.sort_by(key).slice(0, most)
+def _first(rows: pa.Table, most: int) -> pa.Table:
+    """At most so many rows: all those of some events, drawn by a digest, so that pairs and texts share what they score."""
+    ids = rows["preference_id" if "preference_id" in rows.column_names else "demonstration_id"].to_pylist()
+    events = [hashlib.blake2b(str(e).encode(), digest_size=8).digest() for e in rows["event_id"].to_pylist()]
+    drawn = sorted(zip(events, ids, range(len(ids)), strict=True))[:most]
+    return rows.take(pa.array([place for _, _, place in drawn], pa.int64()))
 
 
 def _writers(rows: pa.Table) -> list[str]:
@@ -240,23 +277,8 @@ def _numbers(column: pa.ChunkedArray) -> Floats:
     return np.asarray(pc.fill_null(pc.cast(column, pa.float64()), float("nan")).to_numpy(), dtype=np.float64)
 
 
-def _nats_per_token(model: Likelihood, texts: pa.Table) -> Floats:
+def _nats_per_token(model: _Scorer, texts: pa.Table) -> Floats:
     if not texts.num_rows:
         return np.zeros(0)
-    total, tokens = _logprobs(model, texts["prompt"].to_pylist(), texts["answer"].to_pylist())
+    total, tokens = model.logprobs(texts["prompt"].to_pylist(), texts["answer"].to_pylist())
     return np.asarray(total / tokens, dtype=np.float64)
-
-
-def _logprobs(model: Likelihood, prompts: Sequence[Any], answers: Sequence[str]) -> tuple[Floats, Floats]:
-    """Each prompt and answer scored once, however often it comes: a taken text stands in several pairs."""
-    order: dict[tuple[str, str], int] = {}
-    first: list[int] = []
-    place = []
-    for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        key = (str(prompt), answer)
-        if key not in order:
-            order[key] = len(first)
-            first.append(i)
-        place.append(order[key])
-    total, tokens = model.logprobs([prompts[i] for i in first], [answers[i] for i in first])
-    return np.asarray(total, dtype=np.float64)[place], np.asarray(tokens, dtype=np.float64)[place]

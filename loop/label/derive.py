@@ -1,7 +1,8 @@
 """What each decision honestly teaches, derived in bulk.
 
 An accepted text that still stands is a demonstration, and so is what a person made of a suggestion. A taken candidate
-is preferred over each other one that was shown; an edited text over the suggestion it came from. A dismissed suggestion
+is preferred over each other one that was shown; an edited text over the suggestion it came from, unless only white
+space was changed. A dismissed suggestion
 says that nothing shown was good enough, which is no preference between two texts: it is counted, not invented.
 """
 
@@ -80,7 +81,7 @@ def _held_out(interactions: pa.Table, share: float, seed: int) -> pa.Table:
 
 # The decisions that may teach, each with its side and the time from which a later decision replaces it. Whole
 # sessions stand on one side: an episode with one held-out row is held out.
-_DECISIONS = """
+_DECISIONS = r"""
 CREATE TABLE decisions AS
 WITH sided AS (
     SELECT *, coalesce(bool_or(employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false))
@@ -91,7 +92,7 @@ SELECT *,
     CASE WHEN is_held_out THEN 'held_out' ELSE 'train' END AS split,
     list_contains(purposes, CASE WHEN is_held_out THEN 'evaluation' ELSE 'training' END) AS consented,
     lead(received_at) OVER (PARTITION BY suggestion_id ORDER BY received_at, event_id) AS superseded_at,
-    coalesce(trim(final_text), '') <> '' AS stands,
+    coalesce(regexp_matches(final_text, '\S'), false) AS stands,
     list_filter(candidates, lambda c: c.position = chosen)[1] AS taken
 FROM sided
 """
@@ -111,7 +112,7 @@ ORDER BY demonstration_id
 """  # noqa: S608
 
 # One decision weighs one whole in each kind: a choice among five is four pairs of a quarter.
-_PREFERENCES = f"""
+_PREFERENCES = rf"""
 WITH others AS (
     SELECT *, unnest(list_filter(candidates, lambda c: c.position <> chosen AND c.text <> taken.text)) AS other
     FROM decisions WHERE consented AND decision IN ('accept', 'modify')
@@ -128,7 +129,8 @@ WITH others AS (
         NULL::DOUBLE AS chosen_logprob, taken.logprob AS rejected_logprob,
         * EXCLUDE (prompt, chosen, taken), 1.0 AS share
     FROM decisions
-    WHERE consented AND decision = 'modify' AND stands AND final_text <> taken.text
+    WHERE consented AND decision = 'modify' AND stands
+        AND trim(regexp_replace(final_text, '\s+', ' ', 'g')) <> trim(regexp_replace(taken.text, '\s+', ' ', 'g'))
 )
 SELECT md5('preference|' || event_id || '|' || kind || '|' || rejected_position) AS preference_id,
     kind, prompt, chosen_text AS chosen, rejected, chosen_position, rejected_position, chosen_logprob,

@@ -201,7 +201,7 @@ def _held_out(held: HeldOut) -> Iterator[str]:
     ):
         if guesses:
             yield ""
-            yield f"Which of two texts was preferred, {told} ({pairs} pairs):"
+            yield f"Which of two texts was preferred, {told} ({pairs} pairs; fitted guesses weigh with either sign):"
             yield ""
             yield from _table(
                 ("guess", "right", "interval", "decided", "ties", "unknown"),

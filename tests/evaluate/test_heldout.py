@@ -181,9 +181,17 @@ def test_a_text_is_scored_once_however_often_it_stands() -> None:
     assert sorted(letters.scored) == ["other 0", "other 1", "other 2", "other 3", "taken"]
 
 
-def test_of_too_many_the_first_by_id_are_taken() -> None:
-    [found] = figures([pair(i, "a", "b") for i in range(9)], [text(i, "a") for i in range(9)], most=4)
+def test_of_too_many_whole_events_are_drawn_and_texts_of_the_same() -> None:
+    letters = Letters()
+    pairs = [pair(2 * i + j, f"taken {i}", f"other {j}", event_id=f"e{i}") for i in range(9) for j in range(2)]
+    [found] = figures(pairs, [text(i, f"taken {i}") for i in range(9)], most=4, challenger=letters)
     assert (found.choice_pairs, found.demonstrations) == (4, 4)
+    assert len({answer for answer in letters.scored if answer.startswith("taken")}) == 4, "two of them in pairs too"
+    assert len(letters.scored) == 4 + 2
+    many = [pair(100 + i, "a", "b", "train") for i in range(9)]
+    fitted = Letters()
+    figures([*pairs, *many], most_fit=0, challenger=fitted)
+    assert "a" not in fitted.scored
 
 
 def test_an_episode_on_both_sides_is_a_leak() -> None:

@@ -43,6 +43,12 @@ def test_an_edit_is_preferred_over_its_suggestion() -> None:
     )
 
 
+def test_white_space_is_no_preference() -> None:
+    found = labels(decision(1, "modify", 0, " first\n"))
+    assert found.demonstrations["kind"].to_pylist() == ["edited"]
+    assert set(found.preferences["kind"].to_pylist()) == {"choice"}
+
+
 def test_what_was_deleted_never_demonstrates_but_was_chosen() -> None:
     found = labels(decision(1, "modify", 2, "", reasons=["deleted"]))
     assert found.demonstrations.num_rows == 0
@@ -55,7 +61,7 @@ def test_what_teaches_nothing_is_counted_by_reason() -> None:
         decision(1, "reject"),
         decision(2, "ignore", decided_at=None),
         decision(3, "accept", 0, "first", purposes=["evaluation"]),
-        decision(4, "modify", 0, " ", candidates=alone),
+        decision(4, "modify", 0, " \n", candidates=alone),
         decision(5, "accept", 0, "first"),
     )
     assert found.set_aside == {

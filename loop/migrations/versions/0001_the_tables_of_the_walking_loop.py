@@ -49,11 +49,11 @@ def upgrade() -> None:
     comment="one row per evaluation of a cycle's challenger against the champion"
     )
     op.create_table('event_index',
-    sa.Column('event_id', sa.Text(), nullable=False, comment="the client's key"),
+    sa.Column('event_id', sa.Text(), nullable=False, comment="the client's key, or the quarantine_id of a row that was set aside"),
     sa.Column('content', sa.Text(), nullable=False, comment='digest of its content'),
     sa.Column('landing_id', sa.Text(), nullable=False, comment='the file that holds it'),
     sa.PrimaryKeyConstraint('event_id'),
-    comment='one row per event id ever landed, so that a second coming is known'
+    comment='one row per event id ever landed, and per row ever set aside, so that a second coming is known'
     )
     op.create_table('landings',
     sa.Column('landing_id', sa.Text(), nullable=False, comment="digest of the file's rows"),
