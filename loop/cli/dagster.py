@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loop import services
 from loop.config import Settings
@@ -36,11 +36,9 @@ class Orchestrator:
         result = self._run("daily_data", str(batch_key(day, workflow)))
         if result.success:
             return True
-        steps = {event.step_key: event for event in result.all_events if event.is_step_failure}
-        halted = [e for e in result.get_asset_check_evaluations() if not e.passed and e.blocking]
-        if halted:
+        if any(not e.passed and e.blocking for e in result.get_asset_check_evaluations()):
             return False
-        raise LoopError(_why("daily_data", f"{day} {workflow}", result.run_id, steps))
+        raise LoopError(_why("daily_data", f"{day} {workflow}", result))
 
     def learn(self, cycle: date) -> str:
         """Freeze, train and set side by side; the run's id."""
@@ -53,8 +51,7 @@ class Orchestrator:
     def _must(self, job: str, cycle: date) -> str:
         result = self._run(job, cycle.isoformat())
         if not result.success:
-            steps = {event.step_key: event for event in result.all_events if event.is_step_failure}
-            raise LoopError(_why(job, cycle.isoformat(), result.run_id, steps))
+            raise LoopError(_why(job, cycle.isoformat(), result))
         return str(result.run_id)
 
     def _run(self, job: str, partition: str) -> dg.ExecuteInProcessResult:
@@ -81,11 +78,13 @@ def orchestrator(settings: Settings) -> Iterator[Orchestrator]:
             yield Orchestrator(instance)
 
 
-def _why(job: str, partition: str, run_id: str, steps: Mapping[str | None, Any]) -> str:
-    for step, event in steps.items():
-        error = event.event_specific_data.error
+def _why(job: str, partition: str, result: dg.ExecuteInProcessResult) -> str:
+    """The innermost cause of the first failure: of a step, or of what came before any."""
+    for event in result.all_events:
+        error = getattr(event.event_specific_data, "error", None)
         while error is not None and error.cause is not None:
             error = error.cause
         if error is not None:
-            return f"{job} of {partition} failed in {step}: {error.message.strip()} (run {run_id})"
-    return f"{job} of {partition} failed (run {run_id})"
+            where = f" in {event.step_key}" if event.step_key else ""
+            return f"{job} of {partition} failed{where}: {error.message.strip()} (run {result.run_id})"
+    return f"{job} of {partition} failed (run {result.run_id})"
