@@ -26,7 +26,7 @@ from loop.evaluate.stats import Estimate, Floats, estimate
 PAIRS: Final = 1_000
 """Most held-out pairs of each kind, and most final texts, that are scored: scoring is what costs."""
 FIT: Final = 1_000
-"""Most training pairs of each kind: with half of them, four coefficients guessed three points worse on CoAuthor."""
+"""Most training pairs of each kind: with half of them the guesses were one to four points worse on CoAuthor."""
 
 
 class Likelihood(Protocol):
