@@ -12,7 +12,7 @@ OWNERS = ["team:platform"]
 
 landing = dg.AssetSpec(
     "landing",
-    description="One row per event as it came in, in files that `loop import` and the gateway write.",
+    description="One row per event as it came in, in the files that imports write.",
     group_name="collection",
     kinds={"parquet"},
     owners=OWNERS,

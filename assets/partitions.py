@@ -4,9 +4,11 @@ from datetime import date
 
 import dagster as dg
 
-from loop.schema import WORKFLOWS
+from loop.schema import FIRST_DAY, WORKFLOWS
 
-DAYS = dg.DailyPartitionsDefinition(start_date="2021-01-01", end_offset=1)  # today exists, for its data comes in today
+DAYS = dg.DailyPartitionsDefinition(
+    start_date=FIRST_DAY.isoformat(), end_offset=1
+)  # today exists, for its data comes in today
 BATCHES = dg.MultiPartitionsDefinition({"day": DAYS, "workflow": dg.StaticPartitionsDefinition(list(WORKFLOWS))})
 CYCLES = DAYS
 DAY_OF_BATCHES = dg.MultiToSingleDimensionPartitionMapping("day")

@@ -5,8 +5,9 @@
 Each pass runs in a process of its own, so that its peak memory is its own. Shapes are those of a cycle of `loop run`:
 prompts of about 20 tokens, answers of about 14, batches of 32 rows or 16 pairs. `bare` does what cannot be avoided and
 nothing else: for training, forward, backward and AdamW (for DPO a forward pass of the reference too); for sampling, a
-forward pass with a cache and a draw for each token, no stopping, no bookkeeping. `times_bare` compares CPU seconds, which
-other work on the machine disturbs less than the clock; both count everything from the opened to the written model.
+forward pass with a cache and a draw for each token, no stopping, no bookkeeping. `times_bare` is the ratio of CPU
+seconds a token, which other work on the machine disturbs less than the clock; ours count from the opened to the written
+model.
 """
 
 from __future__ import annotations

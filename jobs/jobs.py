@@ -1,8 +1,10 @@
-"""The jobs: a day's data, a learning cycle up to the questions it asks, and the decision on their answers."""
+"""The jobs: a day's data, a learning cycle up to the questions it asks, the decision on their answers, and upkeep."""
 
 import dagster as dg
 
 from assets.partitions import BATCHES, CYCLES
+from assets.resources import HomeResource
+from loop.schema import LAKE
 
 daily_data = dg.define_asset_job(
     "daily_data",
@@ -24,3 +26,16 @@ decide = dg.define_asset_job(
     partitions_def=CYCLES,
     description="Weigh what is known of the challenger, the panel's answers included, and promote or refuse it.",
 )
+
+
+@dg.op
+def tidy_lake(context: dg.OpExecutionContext, home: HomeResource) -> None:
+    """Compact small files, drop what was replaced more than a day ago, write checkpoints."""
+    for table in LAKE:
+        home.get().lake.tidy(table)
+        context.log.info("%s is tidy", table)
+
+
+@dg.job(description="Upkeep of the lake; loses no row and no version younger than a day.")
+def tidy() -> None:
+    tidy_lake()

@@ -6,16 +6,26 @@ from datetime import UTC, timedelta
 import dagster as dg
 
 from assets.partitions import batch_key
-from jobs.jobs import daily_data, learn
+from jobs.jobs import daily_data, learn, tidy
+from loop import config
+from loop.collect import landing
+from loop.home import open_home
 from loop.schema import WORKFLOWS
 
 
 @dg.schedule(job=daily_data, cron_schedule="0 1 * * *", execution_timezone="UTC")
 def daily_data_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-    """At one in the morning, the day before, each workflow in a run of its own: one bad batch halts one run."""
+    """At one in the morning: the day before, and every earlier day for which something has landed late.
+
+    Each workflow is a run of its own, so that one bad batch halts one run.
+    """
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
+    with open_home(config.load()) as home:
+        late = [(key, landed) for key, landed in landing.unread(home.state) if key[0] < day]
     for workflow in WORKFLOWS:
         yield dg.RunRequest(run_key=f"{day}|{workflow}", partition_key=batch_key(day, workflow))
+    for key, landed in late:
+        yield dg.RunRequest(run_key=f"{key[0]}|{key[1]}|{landed.isoformat()}", partition_key=batch_key(*key))
 
 
 @dg.schedule(job=learn, cron_schedule="0 2 * * *", execution_timezone="UTC")
@@ -23,3 +33,9 @@ def learn_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """At two in the morning, the cycle of the day before."""
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     return dg.RunRequest(run_key=f"{day}", partition_key=day.isoformat())
+
+
+@dg.schedule(job=tidy, cron_schedule="0 4 * * 0", execution_timezone="UTC")
+def tidy_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """At four on Sundays, the lake's replaced files."""
+    return dg.RunRequest()

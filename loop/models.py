@@ -102,9 +102,8 @@ class Model:
             BadInputError: nothing there, no safetensors (weights are never unpickled), or not a causal language model.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        _quiet()
         folder = find(name)
         adapter = folder / "adapter_config.json"
         try:
@@ -300,6 +299,7 @@ class Model:
 
     def write(self, folder: Path) -> None:
         """Write into a folder: safetensors (of an adapter only its own weights), configuration, tokenizer."""
+        _quiet()
         options = {"save_embedding_layers": False} if hasattr(self.network, "peft_config") else {}
         self.network.save_pretrained(folder, **options)
         self.tokenizer.save_pretrained(folder)
@@ -334,6 +334,13 @@ def padded(
 
 
 # -- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _quiet() -> None:
+    """No progress bars for files that are read and written in milliseconds."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

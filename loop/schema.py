@@ -7,6 +7,7 @@ from the definitions here. A column is added here and nowhere else. No logic of 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -56,6 +57,9 @@ class Split(StrEnum):
     TRAIN = "train"
     HELD_OUT = "held_out"
 
+
+FIRST_DAY: Final = date(2021, 1, 1)
+"""The first day that data can be of: where the partitions begin."""
 
 WORKFLOWS: Final = ("ads", "moderation", "design", "comms")
 """The workflows that partition the data, in the order in which they are shown."""
@@ -164,7 +168,7 @@ INTERACTIONS: Final = Table(
         _client("reasons", _TEXTS, "reason tags that the person or the source gave"),
         _client("dwell_ms", _INT, "milliseconds from shown to decided", nullable=True),
         _client("purposes", _TEXTS, "what the person consented to: training, evaluation"),
-        Column("source", _TEXT, "where the event came in: jsonl, coauthor, gateway"),
+        Column("source", _TEXT, "where the event came in: jsonl, coauthor, simulated"),
         Column("content", _TEXT, "digest of the event's content; equal content is a duplicate"),
         Column("batch", _TEXT, "content digest of this batch; the verdict on it stands in batches"),
     ),
@@ -280,7 +284,7 @@ LANDINGS: Final = Table(
     columns=(
         Column("landing_id", _TEXT, "digest of the file's rows"),
         Column("kind", _TEXT, "events or rejects"),
-        Column("source", _TEXT, "jsonl, coauthor, gateway"),
+        Column("source", _TEXT, "jsonl, coauthor, simulated"),
         Column("day", _DAY, "the partition that its rows belong to"),
         Column("workflow", _TEXT, "the partition that its rows belong to"),
         Column("path", _TEXT, "below the home"),
@@ -382,7 +386,9 @@ RELEASES: Final = Table(
     key=("cycle", "attempt"),
     columns=(
         Column("cycle", _DAY, "the learning cycle"),
-        Column("attempt", _INT, "from 1; the first attempt in the order of cycles is live"),
+        Column(
+            "attempt", _INT, "from 1; at most one attempt of a cycle is live, and none that comes after a later cycle"
+        ),
         Column("challenger", _TEXT, "model version", nullable=True),
         Column("champion_before", _TEXT, "model version that served when the cycle began", nullable=True),
         Column("decision", _TEXT, "base (first champion), promoted or refused"),

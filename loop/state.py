@@ -149,6 +149,24 @@ class State:
         with self.engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def override(self, day: date, workflow: str, digest: str) -> dict[str, Any] | None:
+        """The last verdict by which a person let this very content through, if any."""
+        batches = self.tables["batches"]
+        query = (
+            sa.select(batches)
+            .where(
+                batches.c.day == day,
+                batches.c.workflow == workflow,
+                batches.c.digest == digest,
+                batches.c.status == schema.BatchStatus.OVERRIDDEN.value,
+            )
+            .order_by(batches.c.attempt.desc())
+            .limit(1)
+        )
+        with self.engine.connect() as connection:
+            found = connection.execute(query).mappings().first()
+        return None if found is None else dict(found)
+
     def accepted_digests(self, first: date, last: date) -> set[str]:
         """Digests of the batches of a range whose last verdict lets their rows be learned from."""
         good = {schema.BatchStatus.ACCEPTED.value, schema.BatchStatus.OVERRIDDEN.value}

@@ -60,7 +60,7 @@ def interactions(*rows: dict[str, Any]) -> pa.Table:
 
 
 def ordinary_day(count: int = 100, **other: Any) -> list[dict[str, Any]]:
-    """A believable batch: of ten, five accept, two modify, two reject, one ignores."""
+    """A believable batch by thirty people: of ten, five accept, two modify, two reject, one ignores."""
     rows = []
     for n in range(count):
         match n % 10:
@@ -72,7 +72,7 @@ def ordinary_day(count: int = 100, **other: Any) -> list[dict[str, Any]]:
                 rows.append(decision(n, "reject", **other))
             case _:
                 rows.append(decision(n, "ignore", **other))
-    return rows
+    return [row if "employee" in other else row | {"employee": f"person {n % 30}"} for n, row in enumerate(rows)]
 
 
 def event(row: dict[str, Any], day: date = DAY, **other: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Circle:
 
     def begin(self) -> None:
         """Give the loop what an organisation gives at the start: its old texts and its benchmark; make the base."""
-        truth, told = self.home.settings.truth, msgspec.to_builtins(self.world)
+        truth, told = self.home.settings.truth, json.loads(msgspec.json.encode(self.world))
         marker = truth / "run.json"
         if marker.exists():
             if (known := json.loads(marker.read_text())) != told:
@@ -78,7 +78,7 @@ class Circle:
     def day(self, day: date) -> list[dict[str, Any]]:
         """One day: suggestions, decisions, the data jobs, and the cycle in the evening; a row per workflow."""
         with self.watch.stage("serve"):
-            server = self._server()
+            server = self._server(day)
             requests = self.organisation.requests(day)
             suggestions = self._suggest(server, requests, day)
         with self.watch.stage("people"):
@@ -100,8 +100,7 @@ class Circle:
             if done.quarantined:
                 raise LoopError(f"the simulated tools sent {done.quarantined} events that break the contract on {day}")
         with self.watch.stage("data jobs"):
-            for workflow in self.world.workflows:
-                self.dagster.data(day, workflow)
+            halted = {workflow for workflow in self.world.workflows if not self.dagster.data(day, workflow)}
         if self.world.control is not Control.FROZEN:
             with self.watch.stage("learn"):
                 self.dagster.learn(day)
@@ -109,7 +108,11 @@ class Circle:
                 self._ask_panel(day)
             with self.watch.stage("decide"):
                 self.dagster.decide(day)
-        rows = [self._told(day, workflow, sent, server.version) for workflow in self.world.workflows]
+        self.organisation.write_outcomes(self.home.settings.truth, day, sent)
+        rows = [
+            self._told(day, workflow, sent, server.version) | {"status": "held" if workflow in halted else "accepted"}
+            for workflow in self.world.workflows
+        ]
         with self._days_file.open("a") as file:
             file.write(json.dumps({"day": day.isoformat(), "workflows": rows}, default=str) + "\n")
         return rows
@@ -151,10 +154,15 @@ class Circle:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _server(self) -> Server:
+    def _server(self, day: date) -> Server:
+        """Whoever is champion as the day begins; also when a day that broke off is lived again."""
+        from loop.models import Model
         from loop.release.serve import Server
 
-        return Server.champion(self.home.settings, self.home.state)
+        version = releases.champion_as_of(self.home.state, day)
+        assert version is not None, "`begin` made the base"
+        made = releases.model_version(self.home.state, version)
+        return Server(Model.load(self.home.path(made.path)), version)
 
     def _suggest(self, server: Server, requests: Sequence[Any], day: date) -> list[Suggestion]:
         from loop.release.serve import Request
@@ -175,7 +183,9 @@ class Circle:
     def _ask_panel(self, cycle: date) -> None:
         """Put the cycle's comparisons before the panel; its members give no training data."""
         key = self.home.settings.secret("pseudonym")
-        rows = panel.to_ask(self.home.lake.read("comparisons", days=(cycle, cycle))).to_pylist()
+        posed = self.home.lake.read("comparisons", days=(cycle, cycle))
+        attempt = stages.latest(self.home, "training_sets", cycle)["attempt"]
+        rows = panel.to_ask(panel.of_attempt(posed, cycle, attempt)).to_pylist()
         now = datetime.now(UTC)
         given = []
         for row in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +28,8 @@ def cycle(
     start, end = first.date(), last.date()
     if start > end:
         raise BadInputError(f"--from {start} is after --to {end}")
+    if start < schema.FIRST_DAY or end > datetime.now(UTC).date():
+        raise BadInputError(f"expected days from {schema.FIRST_DAY} to today, got --from {start} --to {end}")
     settings = config.load()
     with open_home(settings) as home, orchestrator(settings) as dagster:
         partitions = landing.partitions(home.state, start, end, workflows)

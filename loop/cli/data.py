@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import time
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from loop.cli import output
 from loop.errors import BadInputError
 from loop.home import Home, open_home
 
-_EVERY = (date(2021, 1, 1), date(9999, 12, 31))
+_EVERY = (schema.FIRST_DAY, date(9999, 12, 31))
 
 
 class Source(StrEnum):
@@ -53,6 +54,8 @@ def import_(
             sessions=sessions,
             progress=step,
         )
+    if not done.read:
+        raise BadInputError(f"{path}: expected at least one event, got none")
     result = {**done.told(), "seconds": round(time.perf_counter() - start, 3)}
     if json:
         output.emit_json(result)
@@ -63,6 +66,27 @@ def import_(
         output.table("Set aside", ["reason", "rows"], list(done.reasons.items()))
     if done.unchanged:
         output.stdout.print("Nothing is new: every row was here already.")
+
+
+hold = typer.Typer(help="Batches that their suite has halted.", no_args_is_help=True)
+
+
+@hold.command("release")
+def hold_release(
+    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="The day of the batch.")],
+    workflow: Annotated[str, typer.Argument(help="Its workflow.")],
+    reason: Annotated[str, typer.Option(help="Why it may be learned from all the same; it stays with the batch.")],
+    json: bool = output.Json,
+) -> None:
+    """Let a held batch through, with author, time and reason; then run its data job again."""
+    from loop.validate import batches
+
+    with open_home(config.load()) as home:
+        verdict = batches.release(home.state, day.date(), workflow, reason=reason, author=getpass.getuser())
+    if json:
+        output.emit_json(verdict)
+    else:
+        output.stdout.print(f"{verdict['day']} {verdict['workflow']} is let through by {verdict['author']}: {reason}")
 
 
 def sql(

@@ -8,9 +8,9 @@ from loop import config, services
 from loop.cli import output
 
 
-def up() -> None:
+def up(json: bool = output.Json) -> None:
     """Start Postgres, MLflow, the Dagster webserver and daemon; print where they are; stop them on Ctrl-C."""
-    services.up(config.load())
+    services.up(config.load(), announce=output.emit_json if json else None)
 
 
 def down(json: bool = output.Json) -> None:

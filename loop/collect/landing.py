@@ -257,6 +257,26 @@ def partitions(state: State, first: date, last: date, workflows: Sequence[str] =
     return sorted(found, key=lambda partition: (partition[0], schema.WORKFLOWS.index(partition[1])))
 
 
+def unread(state: State) -> list[tuple[Partition, datetime]]:
+    """Days and workflows in which something landed after their batch was last judged, with when it did; in order."""
+    landings, batches = _table("landings"), _table("batches")
+    judged = sa.select(sa.func.max(batches.c.decided_at)).where(
+        batches.c.day == landings.c.day, batches.c.workflow == landings.c.workflow
+    )
+    newest = sa.func.max(landings.c.landed_at)
+    query = (
+        sa.select(landings.c.day, landings.c.workflow, newest)
+        .where(landings.c.kind == "events")
+        .group_by(landings.c.day, landings.c.workflow)
+        .having(
+            newest > sa.func.coalesce(judged.correlate(landings).scalar_subquery(), datetime.min.replace(tzinfo=UTC))
+        )
+    )
+    with state.engine.connect() as connection:
+        found = [((day, workflow), landed) for day, workflow, landed in connection.execute(query)]
+    return sorted(found)
+
+
 def events(settings: Settings, state: State, day: date, workflow: str) -> pa.Table:
     """All visible events of a partition as rows of `LANDED`, by time shown; `batch` is empty.
 

@@ -18,7 +18,6 @@ from loop.lake import from_rows
 
 LATER: Final = "interactions"
 """The `path` of rows that were set aside after they had landed, when a batch was made of them."""
-_EARLIEST: Final = date(2000, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def _day(shown_at: object, now: datetime) -> date | None:
         day = (time if time.tzinfo is None else time.astimezone(UTC)).date()
     except (ValueError, OverflowError):
         return None
-    return day if _EARLIEST <= day <= now.date() else None
+    return day if schema.FIRST_DAY <= day <= now.date() else None
 
 
 def _printable(text: str) -> str:

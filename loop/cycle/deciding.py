@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
 
 from loop import schema
-from loop.cycle.learning import Progress, champion_of
+from loop.cycle.learning import Progress, champion_of, recipe_of, version_of
 from loop.cycle.reading import labels, latest, record
-from loop.errors import LoopError
 from loop.evaluate import answers, evidence, gate, heldout, panel
 from loop.home import Home
 from loop.release import card, releases
@@ -71,9 +70,12 @@ def comparisons(home: Home, cycle: date, *, progress: Progress | None = None) ->
         seed=settings.seed,
     )
     counts = {}
+    before = home.lake.read("comparisons", days=(cycle, cycle))
+    before = before.filter(pc.invert(pc.is_in(before["comparison_id"], rows["comparison_id"].combine_chunks())))
     for workflow in schema.WORKFLOWS:
         part = rows.filter(pc.equal(rows["workflow"], workflow))
-        home.lake.overwrite("comparisons", part, day=cycle, workflow=workflow)
+        kept = before.filter(pc.equal(before["workflow"], workflow))  # of earlier attempts, which people have answered
+        home.lake.overwrite("comparisons", pa.concat_tables([kept, part]), day=cycle, workflow=workflow)
         if part.num_rows:
             counts[workflow] = part.num_rows
     assert sum(counts.values()) == items.num_rows, "an item was lost"
@@ -82,19 +84,8 @@ def comparisons(home: Home, cycle: date, *, progress: Progress | None = None) ->
 
 def contestants(home: Home, cycle: date) -> tuple[ModelVersion, ModelVersion, int]:
     """Challenger and champion of a cycle, and the attempt that they belong to."""
-    frozen = latest(home, "training_sets", cycle)
-    models = home.state.tables["models"]
-    query = (
-        sa.select(models.c.version)
-        .where(models.c.training_digest == frozen["digest"], models.c.parent.is_not(None))
-        .order_by(models.c.created_at.desc())
-        .limit(1)
-    )
-    champion = champion_of(home, cycle)
-    with home.state.engine.connect() as connection:
-        version = connection.execute(query.where(models.c.parent == champion.version)).scalar()
-    if version is None:
-        raise LoopError(f"cycle {cycle} has no challenger yet: materialise `policy` first")
+    frozen, champion = latest(home, "training_sets", cycle), champion_of(home, cycle)
+    version = version_of(champion.version, frozen["digest"], recipe_of(home), home.settings.seed)
     return releases.model_version(home.state, version), champion, frozen["attempt"]
 
 
@@ -103,11 +94,8 @@ def contestants(home: Home, cycle: date) -> tuple[ModelVersion, ModelVersion, in
 
 def evaluation(home: Home, cycle: date) -> evidence.Figures:
     """What is known of the challenger: the panel's answers; where nobody was asked, held-out people's decisions."""
-    challenger, champion, _ = contestants(home, cycle)
-    rows = home.lake.read("comparisons", days=(cycle, cycle))
-    rows = rows.filter(
-        pc.and_(pc.equal(rows["challenger"], challenger.version), pc.equal(rows["champion"], champion.version))
-    )
+    challenger, champion, attempt = contestants(home, cycle)
+    rows = panel.of_attempt(home.lake.read("comparisons", days=(cycle, cycle)), cycle, attempt)
     given = panel.read_answers(home.state, rows)
     figures = evidence.Figures(
         evidence.gather(
@@ -165,7 +153,9 @@ def release(home: Home, cycle: date, *, run_id: str | None = None) -> Release:
         run_id=run_id,
     )
     challenger = releases.model_version(home.state, evaluated["challenger"])
-    if challenger.mlflow_run is not None:
+    was_live = any(r.live and r.challenger == challenger.version for r in releases.history(home.state))
+    if challenger.mlflow_run is not None and (decided.live or not was_live):
+        # What made a champion stays on its page; a rerun of its cycle is a row of releases and no more.
         home.registry.decide(
             challenger.mlflow_run,
             decision=decided.decision,
@@ -174,8 +164,9 @@ def release(home: Home, cycle: date, *, run_id: str | None = None) -> Release:
             metrics=evidence.metrics(figures),
         )
         home.registry.write_card(challenger.mlflow_run, card.card(_facts(home, cycle, challenger, figures, decided)))
-        if decided.live:
-            home.registry.point_champion(challenger.mlflow_run)
+    serving = releases.champion_now(home.state)
+    if serving is not None and (run := releases.model_version(home.state, serving).mlflow_run) is not None:
+        home.registry.point_champion(run)  # also after a crash between the row and the alias
     return decided
 
 

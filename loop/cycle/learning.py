@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from loop import __version__
-from loop.cycle.reading import cutoff_before, cutoff_of, labels, latest, record, window
+from loop.cycle.reading import cutoff_of, labels, latest, learned_until, record, window
 from loop.errors import LoopError
 from loop.home import Home
 from loop.release import registry, releases
@@ -30,6 +32,8 @@ Progress = Callable[[int, int], None]
 
 CONTEXT = 128
 """Tokens of a prompt that a nano sees."""
+GIVEN, SHOWN = "given by the organisation", "shown to its people"
+"""Where the texts of a base come from."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,11 @@ class TrainingSet:
     demonstrations: int
     preferences: int
     fresh: int
-    """Rows received since the cycle before; the rest is replayed."""
+    """Rows that the champion has not learned from; the rest is replayed."""
     left_out: int
     """Rows that the cycle might have read and that the limit or the replay share left out."""
+    received_later: int
+    """Rows of the window's accepted batches that came in after the cut-off: a later cycle's."""
     table_versions: dict[str, int | None]
 
     def told(self) -> dict[str, Any]:
@@ -54,12 +60,12 @@ class TrainingSet:
 def training_set(home: Home, cycle: date) -> TrainingSet:
     """Freeze what the cycle may learn from: all that is fresh, and a share of what is older."""
     cutoff = cutoff_of(cycle)
-    since = cutoff_before(home, cycle)
+    since = learned_until(home, cycle)
     versions = {name: home.lake.version(name) for name in ("demonstrations", "preferences")}
     chosen: dict[str, pa.Table] = {}
-    fresh_rows = left_out = 0
-    for name in versions:
-        rows = labels(home, name, cycle, cutoff, Split.TRAIN)
+    fresh_rows = left_out = later = 0
+    for name, read in versions.items():
+        rows = labels(home, name, cycle, cutoff, split=Split.TRAIN, version=read)
         is_fresh = pc.greater_equal(rows["received_at"], since)
         fresh, older = rows.filter(is_fresh), rows.filter(pc.invert(is_fresh))
         composed = dataset.compose(
@@ -69,6 +75,8 @@ def training_set(home: Home, cycle: date) -> TrainingSet:
             limit=home.settings.training_rows,
             seed=home.settings.seed,
         )
+        everything = labels(home, name, cycle, datetime.max.replace(tzinfo=UTC), split=Split.TRAIN, version=read)
+        later += pc.sum(pc.greater_equal(everything["received_at"], cutoff)).as_py() or 0
         left = composed.fresh_left + composed.older_left
         assert composed.rows.num_rows + left == rows.num_rows, f"{name}: a row was lost"
         chosen[name] = composed.rows
@@ -94,7 +102,7 @@ def training_set(home: Home, cycle: date) -> TrainingSet:
         frozen_at=datetime.now(UTC),
     )
     counts = (chosen["demonstrations"].num_rows, chosen["preferences"].num_rows)
-    return TrainingSet(frozen.digest, attempt, cutoff, *counts, fresh_rows, left_out, versions)
+    return TrainingSet(frozen.digest, attempt, cutoff, *counts, fresh_rows, left_out, later, versions)
 
 
 # -- policy ---------------------------------------------------------------------------------------------------------
@@ -112,7 +120,7 @@ class Policy:
     seconds: float | None
     losses: dict[str, float]
     """Last loss by method; a method that did not train is not in it."""
-    cut_texts: int
+    cut_texts: int | None
     """Prompts and answers of which the model saw only the end."""
     mlflow_page: str | None
 
@@ -129,13 +137,14 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
 
     frozen = latest(home, "training_sets", cycle)
     parent = champion_of(home, cycle)
-    settings = home.settings
-    recipe = {"sft": {"steps": settings.sft_steps}, "dpo": {"steps": settings.dpo_steps}}
+    settings, recipe = home.settings, recipe_of(home)
     version = version_of(parent.version, frozen["digest"], recipe, settings.seed)
     if (known := _existing(home, version)) is not None:
         page = known.mlflow_run and home.registry.page(known.mlflow_run)
-        return Policy(version, parent.version, frozen["digest"], True, None, {}, 0, page)
+        return Policy(version, parent.version, frozen["digest"], True, None, {}, None, page)
 
+    if problems := dataset.verify(home.path(frozen["path"])):
+        raise LoopError(f"training set {frozen['digest']} is not what was frozen: {'; '.join(problems[:3])}")
     rows = dataset.load(settings.training_sets, frozen["digest"])
     target, work = settings.models / version, settings.models / f".{version}.sft"
     for leftover in (target, work):
@@ -165,7 +174,7 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
             training_digest=frozen["digest"],
             training_path=home.path(frozen["path"]),
             seed=settings.seed,
-            code=__version__,
+            code=code(),
             recipe=recipe,
             curves=curves,
             tags={"attempt": str(frozen["attempt"]), **({"dagster_run": run_id} if run_id else {})},
@@ -187,7 +196,13 @@ def champion_of(home: Home, cycle: date) -> ModelVersion:
     """Who was champion when the cycle's day began; the base, made now, where nobody was."""
     if (version := releases.champion_as_of(home.state, cycle)) is None:
         return base(home, cycle)
-    return releases.model_version(home.state, version)
+    champion = releases.model_version(home.state, version)
+    if champion.parent is None and champion.cycle > cycle and json.loads(champion.recipe).get("texts") == SHOWN:
+        raise LoopError(
+            f"the base was pretrained on what people were shown up to {champion.cycle}: a cycle of {cycle} would know "
+            "its future; run the earliest cycle first, in a home of its own"
+        )
+    return champion
 
 
 def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelVersion:
@@ -205,24 +220,30 @@ def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelV
     settings = home.settings
     target = settings.models / "base"
     curves: list[Curve] = []
-    digest, steps = None, 0
+    digest, steps, texts = None, 0, None
     shutil.rmtree(target, ignore_errors=True)
     if settings.base_model == "nano":
-        pairs = corpus.read(settings.corpus) or corpus.shown(
-            home.lake.read("interactions", days=window(home, cycle)),
-            accepted=home.state.accepted_digests(*window(home, cycle)),
-            cutoff=cutoff_of(cycle),
-            held_out_share=settings.held_out_share,
-            seed=settings.seed,
-        )
+        pairs, texts = corpus.read(settings.corpus), GIVEN
         if not pairs:
-            raise LoopError(f"no text to pretrain a base on: no corpus, and no accepted batch up to {cycle}")
+            texts = SHOWN
+            pairs = corpus.shown(
+                home.lake.read("interactions", days=window(home, cycle)),
+                accepted=home.state.accepted_digests(*window(home, cycle)),
+                cutoff=cutoff_of(cycle),
+                held_out_share=settings.held_out_share,
+                seed=settings.seed,
+            )
+        if not pairs:
+            raise LoopError(
+                "no text to pretrain a base on: no corpus, and in accepted batches no row of the training side that "
+                f"was received before {cutoff_of(cycle):%Y-%m-%d %H:%M}; a cycle reads only what had come in by then"
+            )
         digest = corpus.digest(pairs)
         steps = _base_steps(home, pairs)
         curves = [nano.build(pairs, target, seed=settings.seed, steps=steps, progress=progress)]
     else:
         Model.load(settings.base_model).save(target)
-    recipe = {"base": settings.base_model, "steps": steps}
+    recipe = {"base": settings.base_model, "steps": steps, "texts": texts}
     version = version_of("", digest or settings.base_model, recipe, settings.seed)
     if (known := _existing(home, version)) is None:
         final = settings.models / version
@@ -239,7 +260,7 @@ def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelV
                 training_digest=digest,
                 training_path=None,
                 seed=settings.seed,
-                code=__version__,
+                code=code(),
                 recipe=recipe,
                 curves=curves,
             ),
@@ -257,9 +278,26 @@ def _base_steps(home: Home, pairs: Sequence[corpus.Pair]) -> int:
     return max(1, min(home.settings.base_steps, round(home.settings.base_tokens / (32 * tokens))))
 
 
+def recipe_of(home: Home) -> dict[str, Any]:
+    """What of the settings decides how a challenger is trained; the rest of the recipe is in the code."""
+    return {"sft": {"steps": home.settings.sft_steps}, "dpo": {"steps": home.settings.dpo_steps}}
+
+
+@cache
+def code() -> str:
+    """The code's version, and a digest of what trains: a changed learning rate makes another model."""
+    folder = files("loop")
+    sources = [folder / "models.py", *sorted((folder / "train").iterdir(), key=lambda p: p.name)]
+    sha = hashlib.sha256()
+    for source in sources:
+        if source.name.endswith(".py"):
+            sha.update(source.read_bytes())
+    return f"{__version__}+{sha.hexdigest()[:8]}"
+
+
 def version_of(parent: str, digest: str, recipe: Mapping[str, Any], seed: int) -> str:
     """The same parent, rows, recipe, seed and code make the same model: that is its name."""
-    told = json.dumps([parent, digest, recipe, seed, __version__], sort_keys=True)
+    told = json.dumps([parent, digest, recipe, seed, code()], sort_keys=True)
     return f"m-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from loop.errors import LoopError
 from loop.home import Home
 from loop.lake import Days
+from loop.release import releases
 from loop.schema import Split
 
 
@@ -39,10 +40,22 @@ def window(home: Home, cycle: date) -> Days:
     return cycle - timedelta(days=home.settings.window_days - 1), cycle
 
 
-def labels(home: Home, table: str, cycle: date, cutoff: datetime, split: Split | None = None) -> pa.Table:
-    """Labels of accepted batches in the cycle's window that were known, and not yet superseded, at the cut-off."""
+def labels(  # noqa: PLR0913 - one argument a condition
+    home: Home,
+    table: str,
+    cycle: date,
+    cutoff: datetime,
+    *,
+    split: Split | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Labels of accepted batches in the cycle's window that were known, and not yet superseded, at the cut-off.
+
+    Args:
+        version: of the Delta table; by default the current one.
+    """
     days = window(home, cycle)
-    rows = home.lake.read(table, days=days)
+    rows = home.lake.read(table, days=days, version=version)
     accepted = pa.array(sorted(home.state.accepted_digests(*days)), pa.string())
     known = pc.less(rows["received_at"], cutoff)
     stands = pc.fill_null(pc.greater_equal(rows["superseded_at"], cutoff), True)
@@ -52,13 +65,22 @@ def labels(home: Home, table: str, cycle: date, cutoff: datetime, split: Split |
     return rows.filter(wanted)
 
 
-def cutoff_before(home: Home, cycle: date) -> datetime:
-    """The cut-off of the last cycle before this one; the beginning of time if there is none."""
+def learned_until(home: Home, cycle: date) -> datetime:
+    """The cut-off of the set that made the cycle's champion: what was received later is fresh to it.
+
+    The beginning of time for a base. Asked of the dated releases, so that a cycle run again gets the same answer.
+    """
+    beginning = datetime.min.replace(tzinfo=UTC)
+    version = releases.champion_as_of(home.state, cycle)
+    if version is None:
+        return beginning
+    champion = releases.model_version(home.state, version)
     sets = home.state.tables["training_sets"]
-    query = sa.select(sets.c.cutoff).where(sets.c.cycle < cycle).order_by(sets.c.cycle.desc(), sets.c.attempt.desc())
+    query = sa.select(sa.func.min(sets.c.cutoff)).where(
+        sets.c.cycle == champion.cycle, sets.c.digest == champion.training_digest
+    )
     with home.state.engine.connect() as connection:
-        found = connection.execute(query.limit(1)).scalar()
-    return found or datetime.min.replace(tzinfo=UTC)
+        return connection.execute(query).scalar() or beginning
 
 
 def record(home: Home, table: str, cycle: date, **values: Any) -> int:

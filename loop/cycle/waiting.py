@@ -36,7 +36,7 @@ def new_preferences(home: Home) -> Waiting:
         since = connection.execute(sa.select(sa.func.max(sets.c.cutoff))).scalar()
     partitions = home.lake.partitions("preferences")
     day = partitions[-1][0] if partitions else datetime.now(UTC).date()
-    rows = labels(home, "preferences", day, datetime.now(UTC), Split.TRAIN)
+    rows = labels(home, "preferences", day, datetime.now(UTC), split=Split.TRAIN)
     if since is not None:
         rows = rows.filter(pc.greater_equal(rows["received_at"], since))
     newest = pc.max(rows["received_at"]).as_py()
@@ -55,7 +55,7 @@ def awaiting_decision(home: Home, *, now: datetime) -> list[Undecided]:
     """Cycles of the last week that are ready to be decided: answered in full, nothing to ask, or waited long enough."""
     sets, models, decided = (home.state.tables[name] for name in ("training_sets", "models", "releases"))
     query = (
-        sa.select(sets.c.cycle, sets.c.attempt, models.c.version, models.c.created_at)
+        sa.select(sets.c.cycle, sets.c.attempt, models.c.created_at)
         .distinct(sets.c.cycle)
         .join(models, models.c.training_digest == sets.c.digest)
         .where(
@@ -67,9 +67,8 @@ def awaiting_decision(home: Home, *, now: datetime) -> list[Undecided]:
     with home.state.engine.connect() as connection:
         candidates = connection.execute(query).all()
     ready = []
-    for cycle, attempt, version, made in candidates:
-        rows = home.lake.read("comparisons", days=(cycle, cycle), columns=[*panel.SHOWN, "challenger"])
-        rows = rows.filter(pc.equal(rows["challenger"], version))
+    for cycle, attempt, made in candidates:
+        rows = panel.of_attempt(home.lake.read("comparisons", days=(cycle, cycle)), cycle, attempt)
         if not rows.num_rows and home.lake.read("benchmark", columns=["item_id"]).num_rows:
             continue  # the comparisons are still being made
         asked = set(panel.to_ask(rows)["comparison_id"].to_pylist())

@@ -89,10 +89,10 @@ def held_out(  # noqa: PLR0913 - one argument a fact
         most: held-out pairs of each kind, and texts; of more, those of events drawn by a digest of their ids are taken.
         most_fit: training pairs of each kind, likewise.
 
-    Raises:
-        AssertionError: an episode stands on both sides of the split.
+    Held-out rows of an episode that has rows on the training side too (two people at one piece of work) are left aside.
     """
-    _check_split(preferences)
+    mixed = _mixed(preferences, demonstrations)
+    preferences, demonstrations = (_without(table, mixed) for table in (preferences, demonstrations))
     held = [table.filter(pc.equal(table["split"], "held_out")) for table in (preferences, demonstrations)]
     workflows = sorted({name for table in held for name in table["workflow"].to_pylist()})
     models = {"challenger": _Scorer(challenger), "champion": _Scorer(champion)}
@@ -254,11 +254,18 @@ def fit(differences: Floats, weights: Floats, *, ridge: float = 1e-3) -> Floats:
 # -- rows -----------------------------------------------------------------------------------------------------------
 
 
-def _check_split(rows: pa.Table) -> None:
-    sides: dict[str, str] = {}
-    for episode, split in zip(rows["episode_id"].to_pylist(), rows["split"].to_pylist(), strict=True):
-        if episode is not None:
-            assert sides.setdefault(episode, split) == split, f"episode {episode} stands on both sides of the split"
+def _mixed(*tables: pa.Table) -> pa.Array:
+    """Episodes with rows on both sides of the split."""
+    sides: dict[str, set[str]] = {}
+    for rows in tables:
+        for episode, split in zip(rows["episode_id"].to_pylist(), rows["split"].to_pylist(), strict=True):
+            sides.setdefault(episode, set()).add(split)
+    return pa.array([e for e, found in sides.items() if e is not None and len(found) > 1], pa.string())
+
+
+def _without(rows: pa.Table, mixed: pa.Array) -> pa.Table:
+    leaks = pc.and_(pc.equal(rows["split"], "held_out"), pc.is_in(rows["episode_id"], mixed))
+    return rows.filter(pc.invert(leaks))
 
 
 def _first(rows: pa.Table, most: int) -> pa.Table:

@@ -1,7 +1,7 @@
 """The blind side-by-side: comparisons put to people, and what their answers say of challenger and champion.
 
-People answer through the command line or the gateway; this module only poses the questions and counts. It knows no
-model and no truth. Scores follow the sign convention everywhere: +1 the challenger was preferred, -1 the champion.
+Whoever has people to ask asks them (`loop run` the simulated ones); this module only poses the questions and counts. It
+knows no model and no truth. Scores follow one convention: +1 the challenger was preferred, -1 the champion.
 """
 
 from __future__ import annotations
@@ -124,6 +124,16 @@ def side_by_side(  # noqa: PLR0913 - one argument a fact
             }
         )
     return from_rows(rows, schema.COMPARISONS)
+
+
+def of_attempt(comparisons: pa.Table, cycle: date, attempt: int) -> pa.Table:
+    """The comparisons that one attempt of a cycle posed; a partition keeps those of every attempt."""
+    columns = ("comparison_id", "item_id", "challenger", "champion")
+    mine = [
+        comparison_id == _digest(cycle.isoformat(), str(attempt), *parts)
+        for comparison_id, *parts in zip(*(comparisons[c].to_pylist() for c in columns), strict=True)
+    ]
+    return comparisons.filter(pa.array(mine, pa.bool_()))
 
 
 def to_ask(comparisons: pa.Table) -> pa.Table:

@@ -2,8 +2,8 @@
 
 An accepted text that still stands is a demonstration, and so is what a person made of a suggestion. A taken candidate
 is preferred over each other one that was shown; an edited text over the suggestion it came from, unless only white
-space was changed. A dismissed suggestion
-says that nothing shown was good enough, which is no preference between two texts: it is counted, not invented.
+space was changed. A dismissed suggestion says that nothing shown was good enough, which is no preference between two
+texts: it is counted, not invented.
 """
 
 from __future__ import annotations
@@ -79,19 +79,20 @@ def _held_out(interactions: pa.Table, share: float, seed: int) -> pa.Table:
     return pa.table({"value": pa.array(held, pa.string())})
 
 
-# The decisions that may teach, each with its side and the time from which a later decision replaces it. Whole
-# sessions stand on one side: an episode with one held-out row is held out.
+# The decisions that may teach, each with its side and the time from which a later decision replaces it. The side is a
+# matter of the row's own writer and task, so that no later row moves it; of an episode that has both sides after all
+# (two people at one piece of work), evaluation leaves the held-out rows aside.
 _DECISIONS = r"""
 CREATE TABLE decisions AS
 WITH sided AS (
-    SELECT *, coalesce(bool_or(employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false))
-        OVER (PARTITION BY coalesce(episode_id, event_id)), false) AS is_held_out
+    SELECT *, employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false) AS is_held_out
     FROM interactions
 )
 SELECT *,
     CASE WHEN is_held_out THEN 'held_out' ELSE 'train' END AS split,
     list_contains(purposes, CASE WHEN is_held_out THEN 'evaluation' ELSE 'training' END) AS consented,
-    lead(received_at) OVER (PARTITION BY suggestion_id ORDER BY received_at, event_id) AS superseded_at,
+    lead(received_at) OVER (PARTITION BY suggestion_id
+        ORDER BY received_at, revises IS NOT NULL, decided_at NULLS LAST, event_id) AS superseded_at,
     coalesce(regexp_matches(final_text, '\S'), false) AS stands,
     list_filter(candidates, lambda c: c.position = chosen)[1] AS taken
 FROM sided

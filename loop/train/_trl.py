@@ -82,8 +82,9 @@ class Recorder(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs:  # the summary at the end
             return
-        for name in logs.keys() - {"epoch", "num_tokens"}:
-            self._logged[name].append(float(logs[name]))
+        for name, value in logs.items():
+            if name not in ("epoch", "num_tokens"):
+                self._logged[name].append(float(value))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.progress:

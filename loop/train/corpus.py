@@ -60,19 +60,10 @@ def shown(
     for name in ("employee", "task_id"):
         for value in rows[name].unique().to_pylist():
             sides[value] = split_of(value, held_out_share, seed) is Split.HELD_OUT
-    columns = ("event_id", "employee", "task_id", "episode_id", "purposes", "prompt", "candidates")
+    columns = ("event_id", "employee", "task_id", "purposes", "prompt", "candidates")
     found: list[tuple[str, Pair]] = []
-    held = {
-        episode
-        for episode, who, task in zip(
-            *(rows[c].to_pylist() for c in ("episode_id", "employee", "task_id")), strict=True
-        )
-        if sides[who] or sides[task]
-    } - {None}
-    for event, who, task, episode, purposes, prompt, candidates in zip(
-        *(rows[c].to_pylist() for c in columns), strict=True
-    ):
-        if sides[who] or sides[task] or episode in held or "training" not in purposes:
+    for event, who, task, purposes, prompt, candidates in zip(*(rows[c].to_pylist() for c in columns), strict=True):
+        if sides[who] or sides[task] or "training" not in purposes:
             continue
         for candidate in candidates:
             key = hashlib.blake2b(f"{seed}|{event}|{candidate['position']}".encode(), digest_size=16).hexdigest()

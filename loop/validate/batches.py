@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
 from loop import schema
 from loop.collect import landing
 from loop.config import Settings
+from loop.errors import BadInputError
 from loop.lake import Lake
 from loop.schema import BatchStatus
 from loop.state import State
@@ -65,10 +67,11 @@ def judge(
     rows = lake.read("interactions", days=(day, day), workflows=[workflow])
     digest = digest_of(rows, day, workflow)
     history = state.batches(day - TRAILING, day - timedelta(days=1), [workflow])
-    report = suites.run(rows, workflow, volumes=[b["rows"] for b in history if b["rows"]])
-    last = state.batches(day, day, [workflow])
-    overridden = bool(last) and last[0]["digest"] == digest and last[0]["status"] == BatchStatus.OVERRIDDEN
-    status = BatchStatus.ACCEPTED if report.passed else BatchStatus.OVERRIDDEN if overridden else BatchStatus.HELD
+    report = suites.run(
+        rows, workflow, volumes=[b["rows"] for b in history if b["rows"] and b["status"] != BatchStatus.HELD]
+    )
+    override = None if report.passed else state.override(day, workflow, digest)
+    status = BatchStatus.ACCEPTED if report.passed else BatchStatus.OVERRIDDEN if override else BatchStatus.HELD
     quarantined = lake.read("quarantine", days=(day, day), workflows=[workflow], columns=["quarantine_id"]).num_rows
     state.record_batch(
         day=day,
@@ -77,8 +80,28 @@ def judge(
         status=status,
         rows=rows.num_rows,
         quarantined=quarantined,
-        reasons=last[0]["reasons"] if overridden and last else report.reasons,
-        author=last[0]["author"] if overridden and last else f"suite {schema.INTERACTIONS.name}_{workflow}",
+        reasons=override["reasons"] if override else report.reasons,
+        author=override["author"] if override else f"suite {schema.INTERACTIONS.name}_{workflow}",
         run_id=run_id,
     )
     return report, status
+
+
+def release(state: State, day: date, workflow: str, *, reason: str, author: str) -> dict[str, Any]:
+    """Let a held batch through on a person's word, which stays with it; the verdict as it then stands.
+
+    It holds for this content: a batch that changes is judged anew. What is derived from it is made by running the data
+    job again.
+
+    Raises:
+        BadInputError: the batch is not held, or there is no reason.
+    """
+    if not reason.strip():
+        raise BadInputError("--reason: expected a sentence that a colleague understands in a year, got nothing")
+    last = state.batches(day, day, [workflow])
+    if not last or last[0]["status"] != BatchStatus.HELD:
+        found = last[0]["status"] if last else "never judged"
+        raise BadInputError(f"{day} {workflow}: expected a held batch, it is {found}; `loop status` lists what is held")
+    kept = {name: last[0][name] for name in ("day", "workflow", "digest", "rows", "quarantined")}
+    state.record_batch(**kept, status=BatchStatus.OVERRIDDEN, reasons=[reason], author=author, run_id=None)
+    return state.batches(day, day, [workflow])[0]

@@ -7,7 +7,7 @@ in `suites.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SKEW: Final = timedelta(minutes=5)
 """Clocks of honest clients differ by this much at most."""
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime.combine(schema.FIRST_DAY, time(), UTC)
 """An earlier time is a broken clock."""
 PROMPT_CHARS: Final = 200_000
 """The longest prompt of any workflow; most allow less."""

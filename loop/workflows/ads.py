@@ -45,5 +45,5 @@ ADS: Final = Workflow(
     ),
     decision_mix=mix(),
     attribution_window=timedelta(days=7),
-    margin=0.05,
+    margin=0.075,
 )

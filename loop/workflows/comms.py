@@ -35,7 +35,7 @@ COMMS: Final = Workflow(
     ),
     decision_mix=mix(accept=(0.02, 1.0), modify=(0.0, 1.0), reject=(0.0, 0.95)),
     attribution_window=timedelta(days=3),
-    margin=0.05,
+    margin=0.075,
     max_answer_tokens=32,
     max_answer_chars=20_000,
     max_prompt_chars=100_000,

@@ -28,5 +28,5 @@ DESIGN: Final = Workflow(
     rules=(Rule("candid", "no verdict that only flatters", _candid),),
     decision_mix=mix(),
     attribution_window=timedelta(days=30),
-    margin=0.05,
+    margin=0.075,
 )

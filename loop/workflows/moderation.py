@@ -37,5 +37,5 @@ MODERATION: Final = Workflow(
     ),
     decision_mix=mix(),
     attribution_window=timedelta(days=14),
-    margin=0.05,
+    margin=0.075,
 )

@@ -10,8 +10,10 @@ import pytest
 from assets.partitions import batch_key
 from jobs.definitions import defs
 from loop import cycle
+from loop.errors import BadInputError
 from loop.home import Home
 from loop.schema import BatchStatus
+from loop.validate import batches
 from tests.rows import NOON, decision, event, land, ordinary_day
 
 DAY = NOON.date()
@@ -120,17 +122,14 @@ def test_a_batch_that_a_person_let_through_stays_through_while_it_is_the_same(
     land(home, (event(decision(n, "reject", candidates=BLANK)) for n in range(40)))
     assert not run(job).success
     [held] = home.state.batches(DAY, DAY)
-    home.state.record_batch(
-        day=DAY,
-        workflow="comms",
-        digest=held["digest"],
-        status=BatchStatus.OVERRIDDEN,
-        rows=held["rows"],
-        quarantined=0,
-        reasons=["the tool was on fire, the rejections are real"],
-        author="lead",
-        run_id=None,
-    )
-    assert run(job).success
-    [batch] = home.state.batches(DAY, DAY)
-    assert (batch["status"], batch["author"], batch["attempt"]) == (BatchStatus.OVERRIDDEN, "lead", 3)
+    told = batches.release(home.state, DAY, "comms", reason="the tool was on fire, this is real", author="lead")
+    assert (told["status"], told["digest"], told["attempt"]) == (BatchStatus.OVERRIDDEN, held["digest"], 2)
+    for attempt in (3, 4):
+        assert run(job).success
+        [batch] = home.state.batches(DAY, DAY)
+        assert (batch["status"], batch["author"], batch["attempt"]) == (BatchStatus.OVERRIDDEN, "lead", attempt)
+        assert batch["reasons"] == ["the tool was on fire, this is real"]
+    with pytest.raises(BadInputError, match="expected a held batch, it is overridden"):
+        batches.release(home.state, DAY, "comms", reason="again", author="lead")
+    land(home, [event(decision(999, "reject", candidates=BLANK))], "more.jsonl")
+    assert not run(job).success  # another content: judged anew

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from jobs.definitions import defs
 from loop import cycle
 from loop.config import Settings
 from loop.cycle.reading import cutoff_of
@@ -27,17 +27,22 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def home(settings: Settings) -> Home:
-    small = settings.model_copy(update={"base_steps": 4, "sft_steps": 3, "dpo_steps": 2, "benchmark_items": 30})
+    small = settings.model_copy(
+        update={"base_steps": 4, "sft_steps": 3, "dpo_steps": 2, "benchmark_items": 30, "held_out_share": 0.0}
+    )
     with session(small) as urls:
         prepare(small, urls)
         with open_home(small) as opened:
             yield opened
 
 
+def with_held_out(home: Home) -> Home:
+    return replace(home, settings=home.settings.model_copy(update={"held_out_share": 0.3}))
+
+
 def live(home: Home, day: date, count: int = 40) -> None:
     """One day of comms, through the functions that the data assets call."""
-    events = (event(row, day, employee=f"person {n % 30}") for n, row in enumerate(ordinary_day(count)))
-    land(home, events, f"{day}.jsonl")
+    land(home, (event(row, day) for row in ordinary_day(count)), f"{day}.jsonl")
     data(home, day)
 
 
@@ -66,8 +71,9 @@ def test_what_was_received_after_the_cut_off_enters_the_next_cycle(home: Home) -
     data(home, FIRST)
     first = cycle.training_set(home, FIRST)
     second = cycle.training_set(home, DAYS[1])
-    assert (first.fresh, second.fresh) == (7 + 16, 7 + 16)
-    assert second.demonstrations > first.demonstrations == 7
+    assert (first.demonstrations, first.preferences) == (7, 16)
+    assert (second.demonstrations, second.preferences) == (14, 32)
+    assert (first.fresh, second.fresh) == (7 + 16, 14 + 32), "no champion has learned from any of it"
 
 
 def test_a_later_revision_replaces_the_earlier_decision_from_its_time_on(home: Home) -> None:
@@ -86,8 +92,8 @@ def test_a_later_revision_replaces_the_earlier_decision_from_its_time_on(home: H
 
 
 def test_only_the_training_side_is_trained_on(home: Home) -> None:
-    people = [f"person {n}" for n in range(40)]
-    land(home, (event(row, employee=people[n % 40]) for n, row in enumerate(ordinary_day(200))))
+    home = with_held_out(home)
+    land(home, (event(row) for row in ordinary_day(200)))
     data(home, FIRST)
     frozen = dataset.load(home.settings.training_sets, cycle.training_set(home, FIRST).digest)
     held = home.lake.read("demonstrations").to_pylist()
@@ -122,20 +128,30 @@ def test_a_cycle_ends_in_a_decision_that_stands_everywhere(home: Home) -> None:
     figures = cycle.evaluation(home, FIRST)
     assert figures.evidence.panel is not None
     decided = cycle.release(home, FIRST, run_id="run")
-    assert decided.decision in {"promoted", "refused"}
-    assert decided.reasons
     assert releases.champion_now(home.state) == (made.version if decided.live else base)
     assert home.registry.champion() == releases.champion_now(home.state)
     run = home.registry.client.get_run(releases.model_version(home.state, made.version).mlflow_run)
     assert run.data.tags["decision"] == decided.decision
     assert run.data.params["training_digest"] == frozen.digest
 
+    # With everybody for it, the challenger is promoted; a rerun of its cycle changes nothing for those who are served.
+    assert (decided.decision, decided.live) == ("promoted", True)
+    assert cycle.training_set(home, FIRST).attempt == 2
     again = cycle.policy(home, FIRST)
     assert (again.version, again.reused) == (made.version, True)
+    cycle.comparisons(home, FIRST)
+    assert home.lake.read("comparisons").num_rows == 60, "the answered comparisons of the first attempt are kept"
+    cycle.evaluation(home, FIRST)
+    rerun = cycle.release(home, FIRST)
+    assert (rerun.decision, rerun.live, rerun.reasons[0]) == ("refused", False, "no panel evidence")
+    assert releases.champion_now(home.state) == made.version == home.registry.champion()
+    tags = home.registry.client.get_run(run.info.run_id).data.tags
+    assert (tags["decision"], tags["live"]) == ("promoted", "true")
 
 
 def test_without_a_panel_the_challenger_is_refused_and_held_out_people_speak(home: Home) -> None:
-    land(home, (event(row, employee=f"person {n % 30}") for n, row in enumerate(ordinary_day(150))))
+    home = with_held_out(home)
+    land(home, (event(row) for row in ordinary_day(150)))
     data(home, FIRST)
     cycle.training_set(home, FIRST)
     cycle.policy(home, FIRST)
@@ -154,13 +170,37 @@ def test_a_stage_without_the_one_before_it_says_so(home: Home) -> None:
         cycle.policy(home, FIRST)
 
 
-def test_the_jobs_run_the_cycle(home: Home) -> None:
-    import dagster as dg
+def test_sensors_ask_for_a_cycle_and_for_its_decision(home: Home) -> None:
+    live(home, FIRST)
+    waiting = cycle.new_preferences(home)
+    assert (waiting.count > 0, waiting.day) == (True, FIRST)
+    cycle.training_set(home, FIRST)
+    cycle.policy(home, FIRST)
+    cycle.comparisons(home, FIRST)
+    assert cycle.new_preferences(home).count == 0
+    [ready] = cycle.awaiting_decision(home, now=datetime.now(UTC))  # no benchmark, nobody to ask
+    assert (ready.day, ready.attempt) == (FIRST, 1)
+    cycle.evaluation(home, FIRST)
+    cycle.release(home, FIRST)
+    assert cycle.awaiting_decision(home, now=datetime.now(UTC)) == []
 
-    assert defs.resolve_job_def("learn").name == "learn"
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = defs.resolve_job_def("learn").execute_in_process(
-            partition_key=FIRST.isoformat(), instance=instance, raise_on_error=False
-        )
-    assert not result.success  # nothing has landed: there is no text to make a base of, and the error says so
-    assert any("no text to pretrain a base on" in str(e.event_specific_data) for e in result.all_events if e.is_failure)
+
+def test_rows_that_came_after_the_cut_off_are_counted(home: Home) -> None:
+    late = [row | {"received_at": NOON + timedelta(days=3)} for row in ordinary_day(10)]
+    land(home, (event(row) for row in late))
+    data(home, FIRST)
+    frozen = cycle.training_set(home, FIRST)
+    assert (frozen.demonstrations, frozen.preferences) == (0, 0)
+    assert frozen.received_later == home.lake.read("demonstrations").num_rows + home.lake.read("preferences").num_rows
+    with pytest.raises(LoopError, match="received before 2026-01-06 00:00"):
+        cycle.policy(home, FIRST)
+
+
+def test_a_base_made_of_what_was_shown_does_not_serve_its_own_past(home: Home) -> None:
+    for day in DAYS[:2]:
+        live(home, day)
+    cycle.training_set(home, DAYS[1])
+    cycle.policy(home, DAYS[1])
+    cycle.training_set(home, FIRST)
+    with pytest.raises(LoopError, match="would know its future"):
+        cycle.policy(home, FIRST)

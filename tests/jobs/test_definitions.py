@@ -9,6 +9,9 @@ import pytest
 
 from jobs import schedules
 from jobs.definitions import defs
+from loop.evaluate import answers
+from loop.home import Home
+from tests.rows import DAY, decision, event, land
 
 GRAPH = defs.resolve_asset_graph()
 EXPECTED = {
@@ -70,6 +73,7 @@ def test_nothing_starts_by_itself() -> None:
     assert {s.name: s.default_status.value for s in repository.schedule_defs} == {
         "daily_data_schedule": "STOPPED",
         "learn_schedule": "STOPPED",
+        "tidy_schedule": "STOPPED",
     }
     assert {s.name: s.default_status.value for s in repository.sensor_defs} == {
         "enough_preferences": "STOPPED",
@@ -77,13 +81,23 @@ def test_nothing_starts_by_itself() -> None:
     }
 
 
-def test_the_schedule_asks_for_the_day_before_a_run_for_each_workflow() -> None:
+def test_the_schedule_asks_for_the_day_before_and_for_what_came_late(home: Home) -> None:
+    land(home, [event(decision(1, "reject"))])
     context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 2, 1, tzinfo=UTC))
     asked = list(schedules.daily_data_schedule(context))  # type: ignore[call-overload]
     assert [r.partition_key for r in asked] == [
-        f"2026-03-01|{workflow}" for workflow in ("ads", "moderation", "design", "comms")
+        *(f"2026-03-01|{workflow}" for workflow in ("ads", "moderation", "design", "comms")),
+        "2026-01-05|comms",
     ]
     assert schedules.learn_schedule(context).partition_key == "2026-03-01"  # type: ignore[union-attr]
+
+
+def test_upkeep_loses_no_row(home: Home) -> None:
+    for count in (2, 3):
+        answers.add_items(home.lake, DAY, "ads", [[{"role": "user", "content": f"{count}-{n}"}] for n in range(count)])
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert defs.resolve_job_def("tidy").execute_in_process(instance=instance).success
+    assert home.lake.read("benchmark").num_rows == 5
 
 
 def test_today_is_a_partition() -> None:

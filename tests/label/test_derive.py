@@ -92,23 +92,42 @@ def test_a_later_decision_ends_the_earlier_one() -> None:
     assert ends == {"first": later, "changed": None}
 
 
-def test_whole_sessions_stand_on_one_side() -> None:
-    share = 0.3
+def test_of_two_received_at_once_the_revision_counts() -> None:
+    found = labels(
+        decision(9, "accept", 0, "first", suggestion_id="s", received_at=NOON),
+        decision(1, "modify", 0, "changed", suggestion_id="s", received_at=NOON, revises="e9"),
+    )
+    ends = dict(
+        zip(
+            found.demonstrations["answer"].to_pylist(),
+            found.demonstrations["superseded_at"].to_pylist(),
+            strict=True,
+        )
+    )
+    assert ends == {"first": NOON, "changed": None}
+
+
+def test_a_later_row_moves_nobody_to_the_other_side() -> None:
+    held = next(f"p_{n}" for n in range(100) if split_of(f"p_{n}", 0.3, 0) is Split.HELD_OUT)
+    trains = next(f"p_{n}" for n in range(100) if split_of(f"p_{n}", 0.3, 0) is Split.TRAIN)
+    first = decision(1, "accept", 0, "first", employee=trains, episode_id="shared")
+    second = decision(2, "accept", 0, "first", employee=held, episode_id="shared")
+    alone = labels(first, share=0.3).demonstrations["split"].to_pylist()
+    together = {r["event_id"]: r["split"] for r in labels(first, second, share=0.3).demonstrations.to_pylist()}
+    assert alone == ["train"]
+    assert together == {"e1": "train", "e2": "held_out"}
+
+
+def test_a_writer_and_a_task_stand_on_one_side() -> None:
     writers = [f"p_{n}" for n in range(200)]
-    rows = [
-        decision(n, "accept", 0, "first", employee=w, episode_id=f"session {n % 50}") for n, w in enumerate(writers)
-    ]
-    found = labels(*rows, share=share)
-    sides: dict[str, set[str]] = {}
-    for episode, side in zip(
-        found.demonstrations["episode_id"].to_pylist(), found.demonstrations["split"].to_pylist(), strict=True
-    ):
-        sides.setdefault(episode, set()).add(side)
-    assert all(len(s) == 1 for s in sides.values())
-    held = {w for w in writers if split_of(w, share, 0) is Split.HELD_OUT}
+    rows = [decision(n, "accept", 0, "first", employee=w, task_id=f"t{n % 10}") for n, w in enumerate(writers)]
+    found = labels(*rows, share=0.3)
+    held = {w for w in writers if split_of(w, 0.3, 0) is Split.HELD_OUT}
+    tasks = {f"t{n}" for n in range(10) if split_of(f"t{n}", 0.3, 0) is Split.HELD_OUT}
     assert 0.2 * len(writers) < len(held) < 0.4 * len(writers)
-    trained = found.demonstrations.filter(pa.compute.equal(found.demonstrations["split"], "train"))
-    assert not held & set(trained["employee"].to_pylist())
+    for row in found.demonstrations.to_pylist():
+        expected = row["employee"] in held or row["task_id"] in tasks
+        assert (row["split"] == "held_out") is expected
 
 
 def test_held_out_rows_need_consent_to_evaluation() -> None:

@@ -26,6 +26,14 @@ def test_an_empty_batch_passes_and_says_so() -> None:
     assert report.findings[0].observed == "0 rows: nothing to judge"
 
 
+def test_a_feed_that_falls_silent_holds_the_batch() -> None:
+    assert [f.observed for f in suites.run(interactions(), "comms", volumes=[100] * 7).failures] == [
+        "0 rows, the trailing median is 100"
+    ]
+    assert suites.run(interactions(), "comms", volumes=[100] * 6).passed
+    assert suites.run(interactions(), "comms", volumes=[5] * 14).passed
+
+
 def test_blank_candidates_hold_the_batch() -> None:
     blank = [{"position": i, "text": " ", "logprob": None} for i in range(2)]
     rows = ordinary_day(80) + [decision(n, "reject", candidates=blank) for n in range(80, 100)]
@@ -47,12 +55,16 @@ def test_a_dwell_of_days_holds_the_batch_and_names_the_events() -> None:
 
 
 def test_a_decision_mix_out_of_bounds_holds_unless_it_was_imported() -> None:
-    rows = [decision(n, "ignore") for n in range(100)]
-    assert [f.split(":")[0] for f in failures(rows)] == ["share of accept", "share of ignore"]
-    assert failures([row | {"source": "coauthor"} for row in rows]) == []
+    rows = [decision(n, "ignore", source="simulated") for n in range(100)]
+    week = [100] * 7
+    assert [f.split(":")[0] for f in failures(rows, volumes=week)] == ["share of accept", "share of ignore"]
+    assert failures(rows, volumes=week[1:]) == []
+    assert failures([row | {"source": "coauthor"} for row in rows], volumes=week) == []
 
 
-@pytest.mark.parametrize(("days", "source", "held"), [(7, "jsonl", True), (6, "jsonl", False), (9, "coauthor", False)])
+@pytest.mark.parametrize(
+    ("days", "source", "held"), [(7, "simulated", True), (6, "simulated", False), (9, "jsonl", False)]
+)
 def test_volume_holds_only_with_a_week_of_history_and_no_import(days: int, source: str, held: bool) -> None:
     rows = ordinary_day(40, source=source)
     report = suites.run(interactions(*rows), "comms", volumes=[400] * days)

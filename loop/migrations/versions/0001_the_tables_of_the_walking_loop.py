@@ -58,7 +58,7 @@ def upgrade() -> None:
     op.create_table('landings',
     sa.Column('landing_id', sa.Text(), nullable=False, comment="digest of the file's rows"),
     sa.Column('kind', sa.Text(), nullable=False, comment='events or rejects'),
-    sa.Column('source', sa.Text(), nullable=False, comment='jsonl, coauthor, gateway'),
+    sa.Column('source', sa.Text(), nullable=False, comment='jsonl, coauthor, simulated'),
     sa.Column('day', sa.Date(), nullable=False, comment='the partition that its rows belong to'),
     sa.Column('workflow', sa.Text(), nullable=False, comment='the partition that its rows belong to'),
     sa.Column('path', sa.Text(), nullable=False, comment='below the home'),
@@ -85,7 +85,7 @@ def upgrade() -> None:
     )
     op.create_table('releases',
     sa.Column('cycle', sa.Date(), nullable=False, comment='the learning cycle'),
-    sa.Column('attempt', sa.BigInteger(), nullable=False, comment='from 1; the first attempt in the order of cycles is live'),
+    sa.Column('attempt', sa.BigInteger(), nullable=False, comment='from 1; at most one attempt of a cycle is live, and none that comes after a later cycle'),
     sa.Column('challenger', sa.Text(), nullable=True, comment='model version'),
     sa.Column('champion_before', sa.Text(), nullable=True, comment='model version that served when the cycle began'),
     sa.Column('decision', sa.Text(), nullable=False, comment='base (first champion), promoted or refused'),

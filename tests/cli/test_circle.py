@@ -1,0 +1,93 @@
+"""The closed circle, small: real services, real jobs, a real if tiny model, and the organisation that decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+PROGRAM = Path(sys.executable).with_name("loop")
+SMALL = {
+    "LOOP_BASE_STEPS": "60",
+    "LOOP_SFT_STEPS": "6",
+    "LOOP_DPO_STEPS": "3",
+    "LOOP_BENCHMARK_ITEMS": "30",
+}
+
+
+def loop(home: Path, *arguments: str, code: int = 0) -> Any:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LOOP_", "DAGSTER_", "MLFLOW_"))}
+    done = subprocess.run(
+        [PROGRAM, *arguments, "--json"],
+        env=environment | SMALL | {"LOOP_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A home in which two workflows have lived through one day."""
+    home = tmp_path_factory.mktemp("circle") / "home"
+    return home, loop(home, "run", "--days", "1", "--workflow", "ads", "--workflow", "comms", "--seed", "3")
+
+
+def test_a_day_is_told_as_promised(lived: tuple[Path, Any]) -> None:
+    _, told = lived
+    assert [(row["day"], row["workflow"]) for row in told["days"]] == [("2026-01-05", "ads"), ("2026-01-05", "comms")]
+    for row in told["days"]:
+        assert row["interactions"] > 100
+        assert 0 <= row["acceptance"] <= 1
+        assert row["status"] == "accepted"
+    [release] = told["releases"]
+    assert release["champion_before"] == told["days"][0]["model_version"]
+    assert release["decision"] in {"promoted", "refused"}
+    assert [(row["workflow"], row["items"]) for row in told["final"]] == [("ads", 500), ("comms", 500)]
+    assert all({"base", "champion", "constant"} <= set(row) for row in told["final"])
+    assert told["seconds"]["total"]["wall"] > told["seconds"]["learn"]["wall"] > 0
+
+
+def test_the_loop_tells_the_same_afterwards(lived: tuple[Path, Any]) -> None:
+    home, told = lived
+    status = loop(home, "status")
+    assert {b["workflow"]: b["rows"] for b in status["batches"]} == {
+        row["workflow"]: row["interactions"] for row in told["days"]
+    }
+    promoted = told["releases"][0]["decision"] == "promoted"
+    assert (status["champion"]["version"] == told["releases"][0]["challenger"]) is promoted
+    query = "SELECT count(DISTINCT employee) AS people, count(*) AS n FROM interactions WHERE employee ^@ 'p_'"
+    [row] = loop(home, "sql", query)["rows"]
+    assert row["n"] == sum(r["interactions"] for r in told["days"])
+    assert row["people"] > 10
+
+
+def test_truth_stays_out_of_the_lake(lived: tuple[Path, Any]) -> None:
+    home, _ = lived
+    assert (home / "truth" / "world.json").exists()
+    assert (home / "truth" / "outcomes-2026-01-05.jsonl").read_text().count("\n") > 50
+    ids = {person["id"] for person in json.loads((home / "truth" / "world.json").read_text())["employees"]}
+    rows = loop(home, "sql", "SELECT DISTINCT employee FROM interactions")["rows"]
+    assert not ids & {row["employee"] for row in rows}
+
+
+def test_another_world_needs_another_home(lived: tuple[Path, Any]) -> None:
+    home, _ = lived
+    told = loop(home, "run", "--days", "1", "--workflow", "ads", "--seed", "4", code=2)
+    assert "set another LOOP_HOME" in told["error"]
+
+
+def test_it_goes_on_where_it_stopped_and_frozen_trains_nothing(tmp_path: Path) -> None:
+    for day in ("2026-01-05", "2026-01-06"):
+        told = loop(tmp_path, "run", "--days", "1", "--workflow", "design", "--control", "frozen")
+        assert [row["day"] for row in told["days"]] == [day]
+        assert told["releases"] == []
+    assert loop(tmp_path, "sql", "SELECT count(*) AS n FROM training_sets")["rows"] == [{"n": 0}]
