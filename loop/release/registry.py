@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NAME: Final = "loop"
 """Of the experiment and of the registered model."""
 CHAMPION: Final = "champion"
+_SHOWN_AS: Final = {"mlflow.experimentKind": "custom_model_development"}
+"""The UI then opens on training runs, and not on traces of prompts."""
 _METRICS_A_CALL: Final = 1_000
 _PARAMETER: Final = 6_000
 """Most characters of a parameter's value, and of a tag's."""
@@ -84,9 +86,8 @@ class Registry:
         """The experiment's id; it is made on first use, by whichever process comes first."""
         found = self.client.get_experiment_by_name(NAME)
         if found is None:
-            self._made_once(
-                lambda: self.client.create_experiment(NAME, artifact_location=self._artifacts.absolute().as_uri())
-            )
+            place = self._artifacts.absolute().as_uri()
+            self._made_once(lambda: self.client.create_experiment(NAME, artifact_location=place, tags=_SHOWN_AS))
             found = self.client.get_experiment_by_name(NAME)
         if found is None:
             raise LoopError(f"MLflow has no experiment {NAME!r} and would not make one; see `loop doctor`")

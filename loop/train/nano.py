@@ -135,7 +135,6 @@ def _tokenizer(pairs: Sequence[tuple[Messages, str]], vocabulary: int) -> Any:
         eos_token=END,
         additional_special_tokens=[BEGIN],
         chat_template=CHAT_TEMPLATE,
-        model_max_length=CONTEXT + ANSWER,
         clean_up_tokenization_spaces=False,
     )
 
