@@ -18,6 +18,7 @@ import torch
 from loop.errors import BadInputError
 from loop.models import ANSWER, CONTEXT, NANO, Messages, Model, Progress, padded, threads
 from loop.train.curve import Curve, Outcome
+from loop.weights import new_folder
 
 PAD: Final = "<|pad|>"
 BEGIN: Final = "<|answer|>"
@@ -56,9 +57,9 @@ def build(  # noqa: PLR0913
     """Make a tokenizer from the texts and a Llama (Touvron et al. 2023, arXiv:2302.13971); pretrain it on the pairs.
 
     Loss on the answers alone: with the prompts in it, a network this small spends itself on them and after as many
-    steps has learned next to nothing of how answers depend on prompts. AdamW without decay
-    (with it, answers break their form more often), learning rate up in a straight line and down a cosine to a tenth,
-    fp32. The same pairs and seed give the same bytes on one kind of processor.
+    steps has learned next to nothing of how answers depend on prompts. AdamW without decay (with it, answers break
+    their form more often), learning rate up in a straight line and down a cosine to a tenth, fp32. The same pairs and
+    seed give the same bytes on one kind of processor.
 
     Args:
         out: folder to write: config.json, generation_config.json, model.safetensors, tokenizer files.
@@ -70,7 +71,7 @@ def build(  # noqa: PLR0913
     if not pairs:
         raise BadInputError("a base model needs (prompt, answer) pairs to be pretrained on, got none")
     started = perf_counter()
-    with threads(2):
+    with new_folder(out) as folder, threads(2):
         model = _new(_tokenizer(pairs, shape.vocabulary), shape, seed)
         prompts = model.encode_prompts([prompt for prompt, _ in pairs])
         answers = [model.encode_answer(answer) for _, answer in pairs]
@@ -92,7 +93,7 @@ def build(  # noqa: PLR0913
             if progress:
                 progress(step + 1, steps)
         network.eval()
-        model.save(out)
+        model.write(folder)
     cut = [encoded.cut for pair in zip(prompts, answers, strict=True) for encoded in pair if encoded.cut]
     return Curve(
         method="pretraining",
