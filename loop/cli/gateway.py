@@ -1,0 +1,1 @@
+"""Commands of the gateway: run it, and say who may speak to it."""

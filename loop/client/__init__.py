@@ -1,0 +1,1 @@
+"""The client of the gateway for Python tools. Imports nothing else of Loop."""

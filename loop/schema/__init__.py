@@ -1,0 +1,96 @@
+"""Every table of the loop, defined once.
+
+Arrow schemas, Postgres tables, the wire format of an event, batch suites and the table reference in docs/ are all made
+from the definitions here. A column is added here and nowhere else. No logic of any stage belongs here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from loop.schema.base import FIRST_DAY, WORKFLOWS, BatchStatus, Column, Decision, Origin, Privacy, Split, Store, Table
+from loop.schema.lake import (
+    BENCHMARK,
+    CANDIDATES,
+    COMPARISONS,
+    DEMONSTRATIONS,
+    INTERACTIONS,
+    MESSAGES,
+    OUTCOMES,
+    PREFERENCES,
+    QUARANTINE,
+    UNPLACED,
+)
+from loop.schema.state import (
+    ANSWERS,
+    AUDIT,
+    BATCHES,
+    EVALUATIONS,
+    EVENT_INDEX,
+    LANDINGS,
+    MODELS,
+    RELEASES,
+    TOKENS,
+    TRAINING_SETS,
+)
+
+__all__ = [
+    "ANSWERS",
+    "AUDIT",
+    "BATCHES",
+    "BENCHMARK",
+    "CANDIDATES",
+    "COMPARISONS",
+    "DEMONSTRATIONS",
+    "EVALUATIONS",
+    "EVENT_INDEX",
+    "FIRST_DAY",
+    "INTERACTIONS",
+    "LAKE",
+    "LANDINGS",
+    "MESSAGES",
+    "MODELS",
+    "OUTCOMES",
+    "PREFERENCES",
+    "QUARANTINE",
+    "RELEASES",
+    "STATE",
+    "TABLES",
+    "TOKENS",
+    "TRAINING_SETS",
+    "UNPLACED",
+    "WORKFLOWS",
+    "BatchStatus",
+    "Column",
+    "Decision",
+    "Origin",
+    "Privacy",
+    "Split",
+    "Store",
+    "Table",
+]
+
+TABLES: Final = {
+    t.name: t
+    for t in (
+        INTERACTIONS,
+        QUARANTINE,
+        DEMONSTRATIONS,
+        PREFERENCES,
+        BENCHMARK,
+        COMPARISONS,
+        OUTCOMES,
+        LANDINGS,
+        EVENT_INDEX,
+        BATCHES,
+        TRAINING_SETS,
+        MODELS,
+        EVALUATIONS,
+        RELEASES,
+        ANSWERS,
+        TOKENS,
+        AUDIT,
+    )
+}
+LAKE: Final = {n: t for n, t in TABLES.items() if t.store is Store.LAKE}
+STATE: Final = {n: t for n, t in TABLES.items() if t.store is Store.STATE}

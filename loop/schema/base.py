@@ -1,0 +1,112 @@
+"""What a table and a column are, the words that their values are taken from, and the types they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from functools import cached_property
+from typing import Final
+
+import pyarrow as pa
+
+
+class Privacy(StrEnum):
+    """What a column may reveal about a person; erasure and export follow it."""
+
+    NONE = "none"
+    PSEUDONYM = "pseudonym"
+    """A keyed hash that stands for one employee."""
+    TEXT = "text"
+    """Free text that people wrote or read; may hold personal data."""
+
+
+class Origin(StrEnum):
+    """Who supplies the value of a column of `interactions`."""
+
+    CLIENT = "client"
+    """Part of the event as a tool sends it."""
+    EDGE = "edge"
+    """Made where the event enters: the pseudonym, the time of receipt, digests."""
+
+
+class Decision(StrEnum):
+    """What a person did with a suggestion."""
+
+    ACCEPT = "accept"
+    MODIFY = "modify"
+    REJECT = "reject"
+    IGNORE = "ignore"
+
+
+class BatchStatus(StrEnum):
+    """The verdict on one attempt at one day and workflow."""
+
+    ACCEPTED = "accepted"
+    HELD = "held"
+    OVERRIDDEN = "overridden"
+
+
+class Split(StrEnum):
+    """The side of the wall on which a person's whole sessions stand."""
+
+    TRAIN = "train"
+    HELD_OUT = "held_out"
+
+
+FIRST_DAY: Final = date(2021, 1, 1)
+"""The first day that data can be of: where the partitions begin."""
+
+WORKFLOWS: Final = ("ads", "moderation", "design", "comms")
+"""The workflows that partition the data, in the order in which they are shown."""
+
+
+class Store(StrEnum):
+    LAKE = "lake"
+    """A Delta table, partitioned by day and workflow."""
+    STATE = "state"
+    """A Postgres table: small, transactional, changing row by row."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: what it is called, what it holds, and what it may reveal."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    privacy: Privacy = Privacy.NONE
+    nullable: bool = False
+    origin: Origin = Origin.EDGE
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. `row` says what one row stands for; `key` is unique (within a partition, for the lake)."""
+
+    name: str
+    store: Store
+    row: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    index: tuple[tuple[str, ...], ...] = field(default=())
+
+    @cached_property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema, meanings attached as field metadata."""
+        return pa.schema(
+            [pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in self.columns]
+        )
+
+    def empty(self) -> pa.Table:
+        return self.arrow.empty_table()
+
+
+TEXT: Final = pa.string()
+TIME: Final = pa.timestamp("us", tz="UTC")
+DAY: Final = pa.date32()
+INT: Final = pa.int64()
+SHORT: Final = pa.int32()
+REAL: Final = pa.float64()
+FLAG: Final = pa.bool_()
+TEXTS: Final = pa.list_(TEXT)
