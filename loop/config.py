@@ -13,10 +13,17 @@ import stat
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from loop.errors import BadInputError, LoopError
 
@@ -53,10 +60,70 @@ class Settings(BaseSettings):
     new_preferences: int = Field(default=200, ge=1)
     """New preferences that make the sensor start a cycle."""
 
-    @field_validator("home", mode="after")
+    # -- the gateway ------------------------------------------------------------------------------------------------
+
+    gateway_host: str = "127.0.0.1"
+    """Address on which the gateway's front listens. Anything but loopback needs TLS, here or in a proxy before it."""
+    gateway_port: int = Field(default=0, ge=0, le=65535)
+    """Its port; 0: a free one, chosen once and remembered for the home."""
+    tls_certificate: Path | None = None
+    """PEM file with the front's certificate and its chain; unset, it speaks plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of web pages that may call the front from a browser, as `https://ads.example`; none by default. In a
+    variable: a comma between them."""
+    upstream_url: str | None = None
+    """An OpenAI-compatible server that generates instead of the champion, as `http://host/v1`; its key, if it wants
+    one, is read from `LOOP_SECRET_UPSTREAM`."""
+    upstream_model: str | None = None
+    """Model to ask of that server; unset, the name of the workflow."""
+    exploration: float = Field(default=0.0, ge=0.0, lt=0.5)
+    """Share of requests for suggestions that the champion before this one serves."""
+    shuffle: bool = True
+    """Whether candidates are shown in random order; otherwise by falling log-probability."""
+    ignore_after_hours: float = Field(default=24.0, gt=0.0)
+    """Hours without feedback after which a suggestion counts as ignored."""
+    spool_bytes: int = Field(default=1 << 30, ge=1)
+    """Bytes that may wait in the spool to be moved to the lake; beyond it clients are told to come back (429)."""
+    spool_segment_bytes: int = Field(default=16 << 20, ge=1)
+    """Bytes after which a segment of the spool is sealed, so that it can be moved."""
+    spool_segment_seconds: float = Field(default=5.0, gt=0.0)
+    """Age at which it is sealed in any case."""
+
+    @field_validator("home", "tls_certificate", "tls_key", mode="after")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser().absolute()
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, origins: Any) -> Any:
+        return tuple(o.strip() for o in origins.split(",") if o.strip()) if isinstance(origins, str) else origins
+
+    @field_validator("cors_origins", mode="after")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            url = urlsplit(origin)
+            if url.scheme not in ("http", "https") or not url.netloc or url.path or url.query or url.fragment:
+                raise ValueError(f"expected origins as https://host or https://host:port, not {origin!r}")
+        return origins
+
+    @field_validator("upstream_url", mode="after")
+    @classmethod
+    def _upstream(cls, given: str | None) -> str | None:
+        if given is not None:
+            url = urlsplit(given)
+            if url.scheme not in ("http", "https") or not url.netloc or "@" in url.netloc or url.query or url.fragment:
+                raise ValueError("expected a URL as http://host/v1, without a password (see LOOP_SECRET_UPSTREAM)")
+        return given and given.rstrip("/")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together: set both or neither")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -111,6 +178,21 @@ class Settings(BaseSettings):
         return self.home / "services"
 
     @property
+    def gateway(self) -> Path:
+        """What the gateway keeps: its spool, its ledger, the snapshot of its tokens."""
+        return self.home / "gateway"
+
+    @property
+    def spool(self) -> Path:
+        """What was acknowledged and waits to be moved to the lake, as segment files."""
+        return self.gateway / "spool"
+
+    @property
+    def ledger(self) -> Path:
+        """Which client keys were seen and which suggestions were served: made from the spool and what was before it."""
+        return self.gateway / "ledger"
+
+    @property
     def truth(self) -> Path:
         """What the simulation knows and the loop may not."""
         return self.home / "truth"
@@ -119,9 +201,9 @@ class Settings(BaseSettings):
         """The LOOP_* variables with which another process gets these settings wherever it runs; may hold a password."""
         given = {name: getattr(self, name) for name in sorted({"home", *self.model_fields_set})}
         return {
-            f"LOOP_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            f"LOOP_{name.upper()}": _as_text(value)
             for name, value in given.items()
-            if value is not None
+            if value not in (None, ())  # an empty variable is no variable
         }
 
     def make_home(self) -> Path:
@@ -169,6 +251,17 @@ class Settings(BaseSettings):
             raise LoopError(f"{path}: expected mode 600, got {mode:o}; if nobody else has read it, chmod 600 it")
         return _secret_bytes(path.read_text(), str(path))
 
+    def secret_text(self, name: str) -> str | None:
+        """A secret that somebody else made, as the key of an upstream: what `LOOP_SECRET_<NAME>` holds, as it stands.
+
+        None where the variable is not set: nothing is made up for it, and nothing is written to a file.
+        """
+        return os.environ.get(f"LOOP_SECRET_{name.upper()}") or None
+
+
+_KEPT_SECRET: Final = ("postgres_url", "upstream_url")
+"""Settings whose wrong value an error does not repeat, for a password may stand in it."""
+
 
 def load(**given: Any) -> Settings:
     """Settings from loop.toml and the environment; `given` wins over both.
@@ -189,13 +282,21 @@ def load(**given: Any) -> Settings:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             raise BadInputError(f"unknown setting {key!r}{_nearest(key, set(Settings.model_fields))}") from None
-        got = "a value that is kept secret" if key == "postgres_url" else repr(problem["input"])
+        if not key:  # two settings that do not go together
+            raise BadInputError(f"settings: {problem['msg']}") from None
+        got = "a value that is kept secret" if key in _KEPT_SECRET else repr(problem["input"])
         raise BadInputError(f"setting {key}: {problem['msg']}, got {got}") from None
 
 
 def _nearest(key: str, known: set[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _secret_bytes(text: str, where: str) -> bytes:

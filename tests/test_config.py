@@ -86,6 +86,73 @@ def test_a_home_that_cannot_be_is_bad_input(tmp_path: Path) -> None:
         Settings(home=tmp_path / "file").make_home()
 
 
+# -- the gateway ------------------------------------------------------------------------------------------------------
+
+
+def test_the_settings_of_the_gateway_reach_another_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load(
+        gateway_host="0.0.0.0",
+        gateway_port=8443,
+        tls_certificate="front.pem",
+        tls_key="front.key",
+        cors_origins=("https://ads.example", "http://127.0.0.1:5173"),
+        upstream_url="http://models.example/v1/",
+        upstream_model="qwen",
+        exploration=0.05,
+        shuffle=False,
+        ignore_after_hours=0.5,
+        spool_bytes=1 << 20,
+        spool_segment_bytes=1 << 10,
+        spool_segment_seconds=0.25,
+    )
+    assert settings.tls_certificate == tmp_path / "front.pem"
+    assert settings.upstream_url == "http://models.example/v1"
+    assert settings.ledger.parent == settings.spool.parent == settings.gateway == settings.home / "gateway"
+    monkeypatch.chdir("/")
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert load() == settings
+
+
+def test_no_origins_is_the_default_and_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().cors_origins == load(cors_origins=()).cors_origins == ()
+    assert "LOOP_CORS_ORIGINS" not in load(cors_origins=()).as_environment()
+    monkeypatch.setenv("LOOP_CORS_ORIGINS", " https://a.example ,https://b.example:8080,")
+    assert load().cors_origins == ("https://a.example", "https://b.example:8080")
+    monkeypatch.delenv("LOOP_CORS_ORIGINS")
+    Path("loop.toml").write_text('cors_origins = ["https://c.example"]\n')
+    assert load().cors_origins == ("https://c.example",)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"cors_origins": "*"}, "cors_origins: .*expected origins as https://host"),
+        ({"cors_origins": "https://a.example/page"}, "cors_origins: .*expected origins as https://host"),
+        ({"upstream_url": "models.example/v1"}, "upstream_url: .*expected a URL as http://host/v1"),
+        ({"upstream_url": "http://u:hunter2@models.example/v1"}, "upstream_url: .*LOOP_SECRET_UPSTREAM"),
+        ({"tls_key": "front.key"}, "settings: .*tls_certificate and tls_key belong together"),
+        ({"exploration": 0.5}, "exploration: .*less than 0.5, got 0.5"),
+        ({"gateway_port": 70_000}, "gateway_port: .*got 70000"),
+        ({"spool_bytes": 0}, "spool_bytes: .*got 0"),
+    ],
+)
+def test_a_wrong_setting_of_the_gateway_is_named(given: dict[str, object], says: str) -> None:
+    with pytest.raises(BadInputError, match=says) as error:
+        load(**given)
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_secret_that_somebody_else_made_is_read_and_never_made(
+    bare_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bare_settings.secret_text("upstream") is None
+    monkeypatch.setenv("LOOP_SECRET_UPSTREAM", "sk-no hexadecimal")
+    assert bare_settings.secret_text("upstream") == "sk-no hexadecimal"
+    assert not bare_settings.home.exists()
+
+
 # -- secrets ----------------------------------------------------------------------------------------------------------
 
 
