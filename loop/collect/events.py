@@ -202,11 +202,15 @@ LANDED: Final = schema.INTERACTIONS.arrow
 """Landed events have the columns of `interactions`; their `batch` is empty until a batch is made of them."""
 
 
-def to_table(events: Sequence[Event], *, key: bytes, source: str, now: datetime) -> pa.Table:
-    """Events as rows of `LANDED`: pseudonyms for raw ids, `now` where no time of receipt came, day and digest added."""
+def to_table(events: Sequence[Event], *, key: bytes | None, source: str, now: datetime) -> pa.Table:
+    """Events as rows of `LANDED`: pseudonyms for raw ids, `now` where no time of receipt came, day and digest added.
+
+    Without `key` they bear pseudonyms already.
+    """
     rows = [msgspec.structs.asdict(event) for event in events]
     for row in rows:
-        row["employee"] = pseudonym(row["employee"], key)
+        if key is not None:
+            row["employee"] = pseudonym(row["employee"], key)
         row["content"] = digest(row)
         row["received_at"] = row["received_at"] or now
         row["day"] = row["shown_at"].date()
@@ -230,28 +234,31 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 """How Python decodes bytes that are not UTF-8, if asked to."""
 
 
-def mask(line: bytes, key: bytes) -> tuple[str, dict[str, Any]]:
+def mask(line: bytes, key: bytes | None) -> tuple[str, dict[str, Any]]:
     """A line that is to be kept, without any employee's raw id; and its fields as far as it is a JSON object.
 
     Undecodable bytes are escaped as `\\\\xff`, so that what is JSON but for them still is. Where the line is JSON,
     every value of a key `employee`, however deep it stands or however its key is spelled, is replaced by its pseudonym.
     Where it is not, there is only a pattern to go by: what follows `"employee":` is replaced, and an id that stands
     anywhere else in the garbage is not recognised. The text is kept all the same, for without it nobody could mend what
-    broke; whoever reads it must know that.
+    broke; whoever reads it must know that. Without `key` the line bears pseudonyms already and stays as it is.
     """
     made: set[str] = set()
 
     def put(match: re.Match[str]) -> str:
+        assert key is not None
         made.add(hidden := pseudonym(_literal(match[2]), key))
         quote = "'" if match[2].startswith("'") else '"'
         return f"{match[1]}{quote}{hidden}{quote}"
 
     text = _ESCAPED.sub(lambda m: rf"\\x{ord(m[0]) - 0xDC00:02x}", line.decode("utf-8", "surrogateescape"))
-    masked = _EMPLOYEE.sub(put, text)
+    masked = text if key is None else _EMPLOYEE.sub(put, text)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return masked, {}
+    if key is None:
+        return masked, value if isinstance(value, dict) else {}
     hidden = _hide(value, key)
     if not _is_masked(masked, made):
         masked = json.dumps(hidden)

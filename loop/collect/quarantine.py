@@ -29,8 +29,8 @@ class Refusal:
     explanation: str
 
 
-def of_records(refusals: Sequence[Refusal], *, key: bytes, source: str, name: str, now: datetime) -> pa.Table:
-    """Refused records as rows of `quarantine`, raw ids masked.
+def of_records(refusals: Sequence[Refusal], *, key: bytes | None, source: str, name: str, now: datetime) -> pa.Table:
+    """Refused records as rows of `quarantine`, raw ids masked with `key`; without one they are masked already.
 
     A row is filed under the day and workflow that it names, as far as it names any: else under the day of `now` and
     `schema.UNPLACED`. Its id is a digest of what it is and where it stood, so the same file gives the same ids.
@@ -38,7 +38,7 @@ def of_records(refusals: Sequence[Refusal], *, key: bytes, source: str, name: st
     return from_rows([_row(refusal, key, source, name, now) for refusal in refusals], schema.QUARANTINE)
 
 
-def _row(refusal: Refusal, key: bytes, source: str, name: str, now: datetime) -> dict[str, Any]:
+def _row(refusal: Refusal, key: bytes | None, source: str, name: str, now: datetime) -> dict[str, Any]:
     record, fault = refusal.record, refusal.record.fault
     raw, fields = mask(record.raw, key)
     path = record.path or name

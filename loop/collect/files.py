@@ -1,0 +1,216 @@
+"""Files of the landing area, and the one transaction that makes them visible.
+
+Files are written first; the rows of `landings` and `event_index` that make them visible are committed together at the
+end. A crash leaves files that no row names: nobody reads them, and the next transaction removes them. What stands in
+the files is the business of whoever brings them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime
+from enum import Enum, StrEnum, auto
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from loop.config import Settings
+from loop.errors import LoopError
+from loop.state import METADATA, State
+
+Partition = tuple[date, str]
+"""Day and workflow."""
+
+_LOCK: Final = sa.func.hashtextextended("landing", 0)
+"""Held shared by every transaction while it runs, and alone by whoever removes what a crash left behind."""
+
+
+class Kind(StrEnum):
+    """What a landed file holds: the schemas `interactions`, `quarantine` and `outcomes`."""
+
+    EVENTS = "events"
+    REJECTS = "rejects"
+    OUTCOMES = "outcomes"
+
+
+class Known(Enum):
+    """What the landing area knows of an id and its content."""
+
+    NEW = auto()
+    DUPLICATE = auto()
+    CONFLICT = auto()
+
+
+class Files:
+    """Files that are being brought; visible all at once when `bringing` ends, or not at all."""
+
+    def __init__(self, settings: Settings, connection: sa.Connection, journal: Path, source: str) -> None:
+        self.settings, self.connection, self.source = settings, connection, source
+        self._journal = journal
+
+    def known(self, ids: Sequence[tuple[str, str]]) -> list[Known]:
+        """For each id and content, in this order, whether it is new, known with this content, or with another."""
+        query = sa.text("SELECT event_id, content FROM event_index WHERE event_id = ANY(:ids)")
+        wanted = list({key for key, _ in ids})
+        known = {row.event_id: row.content for row in self.connection.execute(query, {"ids": wanted})}
+        verdicts = []
+        for key, content in ids:
+            before = known.setdefault(key, "")
+            verdicts.append(Known.NEW if not before else Known.DUPLICATE if before == content else Known.CONFLICT)
+            known[key] = before or content
+        return verdicts
+
+    def write(self, kind: Kind, rows: pa.Table, ids: Sequence[str], contents: Sequence[str]) -> Counter[Partition]:
+        """Write new rows, a file per partition (their columns `day` and `workflow`); how many went into each.
+
+        Args:
+            ids: one a row, as they will be known in `event_index`; likewise `contents`, their digests.
+        """
+        written: Counter[Partition] = Counter()
+        rows = rows.append_column("_id", pa.array(ids, pa.string())).append_column(
+            "_content", pa.array(contents, pa.string())
+        )
+        for day, workflow in sorted(set(zip(rows["day"].to_pylist(), rows["workflow"].to_pylist(), strict=True))):
+            of = pc.and_(pc.equal(rows["day"], pa.scalar(day)), pc.equal(rows["workflow"], workflow))
+            part = rows.filter(of)
+            own, told = part["_id"].to_pylist(), part["_content"].to_pylist()
+            landing = _digest(kind, own, told)
+            path = self.settings.landing / workflow / day.isoformat() / f"{landing}.parquet"
+            self._file(path, part.drop_columns(["_id", "_content"]))
+            self.connection.execute(
+                sa.insert(table("landings")).values(
+                    landing_id=landing,
+                    kind=kind.value,
+                    source=self.source,
+                    day=day,
+                    workflow=workflow,
+                    path=str(path.relative_to(self.settings.home)),
+                    rows=part.num_rows,
+                    landed_at=datetime.now(UTC),
+                )
+            )
+            query = sa.text(
+                "INSERT INTO event_index (event_id, content, landing_id) "
+                "SELECT *, :landing FROM unnest(CAST(:ids AS text[]), CAST(:contents AS text[]))"
+            )
+            self.connection.execute(query, {"ids": own, "contents": told, "landing": landing})
+            written[day, workflow] += part.num_rows
+        assert written.total() == rows.num_rows
+        return written
+
+    def _file(self, path: Path, rows: pa.Table) -> None:
+        """Write a file so that it is whole and on disk, or not there."""
+        with self._journal.open("a") as journal:
+            journal.write(f"{path.relative_to(self.settings.home)}\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{self._journal.name}")
+        with beside.open("wb") as file:
+            pq.write_table(rows, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        _sync(path.parent)
+
+
+@contextmanager
+def bringing(settings: Settings, state: State, *, source: str, name: str) -> Iterator[Files]:
+    """One transaction: what is written in it becomes visible at its end, or, if it fails, not at all.
+
+    Raises:
+        LoopError: the database refused, as it does where another brought the same rows at the same moment.
+    """
+    _clean(settings, state)
+    try:
+        with _journal(settings) as journal, state.engine.begin() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+            yield Files(settings, connection, journal, source)
+    except BaseException as error:
+        with suppress(sa.exc.SQLAlchemyError):
+            _clean(settings, state)
+        if isinstance(error, sa.exc.DBAPIError):
+            told = str(error.orig).strip().splitlines()[0]
+            raise LoopError(f"{name}: nothing was imported, the database refused: {told}; import it again") from None
+        raise
+
+
+def landed(settings: Settings, state: State, kind: Kind, partition: Partition, columns: pa.Schema) -> pa.Table:
+    """All visible rows of a partition; a column that a file lacks, for it was added since, is null there.
+
+    Raises:
+        LoopError: a file that should be there is not.
+    """
+    landings = table("landings")
+    query = (
+        sa.select(landings.c.path)
+        .where(landings.c.kind == kind.value, landings.c.day == partition[0], landings.c.workflow == partition[1])
+        .order_by(landings.c.landing_id)
+    )
+    with state.engine.connect() as connection:
+        paths = [settings.home / path for path in connection.execute(query).scalars()]
+    if missing := [path for path in paths if not path.exists()]:
+        raise LoopError(
+            f"{missing[0]}: expected a landed file, got none; restore the home's folder landing/ from a copy"
+        )
+    return pa.concat_tables([columns.empty_table(), *(pq.read_table(path, schema=columns) for path in paths)])
+
+
+def table(name: str) -> sa.Table:
+    return METADATA.tables[name]
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _digest(kind: str, ids: Sequence[str], contents: Sequence[str]) -> str:
+    """Digest of a file's rows: BLAKE2b-128 over kind, ids and contents."""
+    blake = hashlib.blake2b(kind.encode(), digest_size=16)
+    for pair in sorted(zip(ids, contents, strict=True)):
+        blake.update("\0".join(("", *pair)).encode())
+    return blake.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _journal(settings: Settings) -> Iterator[Path]:
+    """A file that names the files of an import under way; gone when the import is done, left behind by a crash."""
+    folder = settings.landing / ".imports"
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / uuid.uuid4().hex
+    journal.touch()
+    yield journal
+    journal.unlink(missing_ok=True)
+
+
+def _clean(settings: Settings, state: State) -> None:
+    """Remove the files of imports that did not come to their end, unless an import is under way right now."""
+    left = sorted((settings.landing / ".imports").glob("*"))
+    if not left:
+        return
+    with state.engine.begin() as connection:
+        if not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))).scalar():
+            return
+        visible = set(connection.execute(sa.select(table("landings").c.path)).scalars())
+        for journal in left:
+            with suppress(FileNotFoundError):
+                for name in journal.read_text().splitlines():
+                    path = settings.home / name
+                    path.with_suffix(f".{journal.name}").unlink(missing_ok=True)
+                    if name not in visible:
+                        path.unlink(missing_ok=True)
+                journal.unlink(missing_ok=True)
