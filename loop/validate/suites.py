@@ -6,7 +6,6 @@ A rule here speaks of the batch as a whole or of every row of it; what a single 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -263,8 +262,10 @@ _numbers = iter(range(1_000_000_000))
 def _asset() -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    context = gx.get_context(mode="ephemeral")
+    # Without a configuration it plans a site of HTML pages in a temporary folder, and tells every terminal where.
+    config = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False))
+    context = gx.get_context(mode="ephemeral", project_config=config)
     context.variables.progress_bars = {"globally": False}  # a bar for half a second of work is noise in the logs
     return context.data_sources.add_pandas("batches").add_dataframe_asset("interactions")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -18,6 +20,17 @@ def test_an_ordinary_day_passes_every_rule() -> None:
     assert report.passed
     assert report.rows == 100
     assert len(report.findings) > 20
+
+
+def test_nothing_is_said_on_the_terminal() -> None:
+    """A process of its own: Great Expectations sets the levels of its loggers when it is imported."""
+    script = (
+        "import logging, sys; logging.basicConfig(level=logging.WARNING)\n"
+        "from loop.validate import suites; from tests.rows import interactions, ordinary_day\n"
+        "assert suites.run(interactions(*ordinary_day()), 'comms').passed"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_empty_batch_passes_and_says_so() -> None:
