@@ -168,32 +168,59 @@ class Model:
         max_new_tokens: int,
         temperature: float = 1.0,
         top_p: float = 1.0,
-        seed: int,
+        seed: int | Sequence[int],
         batch_size: int = 64,
         progress: Progress | None = None,
     ) -> list[list[Sample]]:
         """`n` answers to each prompt, independent given the seed.
 
-        Each answer's randomness comes from the seed, the prompt, how often that prompt came before in this call, and
-        the answer's number: what else is in the call or the batch changes nothing (but the last bits of a float).
-        Nucleus sampling after Holtzman et al. 2020 (arXiv:1904.09751).
+        Each answer's randomness comes from the seed, the prompt, how often that prompt came before with that seed in
+        this call, and the answer's number: what else is in the call or the batch changes nothing (but the last bits of
+        a float). Nucleus sampling after Holtzman et al. 2020 (arXiv:1904.09751).
 
         Args:
+            seed: one for all, or one for each prompt.
             batch_size: answers sampled at once.
         """
+        return self.sample_encoded(
+            [prompt.ids for prompt in self.encode_prompts(prompts)],
+            n=n,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    def sample_encoded(  # noqa: PLR0913
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        n: int,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | Sequence[int],
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> list[list[Sample]]:
+        """`sample` of prompts that have been encoded already."""
         if n < 1 or max_new_tokens < 1 or batch_size < 1:
             raise BadInputError(
                 f"n, max_new_tokens and batch_size: expected at least 1, got {n}, {max_new_tokens}, {batch_size}"
             )
         if temperature <= 0 or not 0 < top_p <= 1:
             raise BadInputError(f"expected temperature > 0 and 0 < top_p <= 1, got {temperature} and {top_p}")
-        encoded = [prompt.ids for prompt in self.encode_prompts(prompts)]
-        draws = _uniforms(encoded, n=n, length=max_new_tokens, seed=seed)
+        seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(prompts):
+            raise BadInputError(f"seed: expected one, or one for each of {len(prompts)} prompts, got {len(seeds)}")
+        draws = _uniforms(prompts, seeds, n=n, length=max_new_tokens)
         answers: list[list[Sample]] = [[] for _ in prompts]
         done = 0
-        for batch in _batches([len(ids) for ids in encoded], max(1, batch_size // n)):
+        for batch in _batches([len(ids) for ids in prompts], max(1, batch_size // n)):
             rows = np.concatenate([draws[i] for i in batch])
-            sampled = self._sample_batch([encoded[i] for i in batch], n, torch.from_numpy(rows), temperature, top_p)
+            sampled = self._sample_batch([prompts[i] for i in batch], n, torch.from_numpy(rows), temperature, top_p)
             for place, i in enumerate(batch):
                 answers[i] = sampled[place * n : (place + 1) * n]
             done += len(batch)
@@ -362,14 +389,14 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def _uniforms(prompts: Sequence[list[int]], *, n: int, length: int, seed: int) -> list[np.ndarray]:
-    """For each prompt, [n, length] numbers in [0, 1) that depend on nothing but the seed and the prompt's own past."""
-    seen: dict[bytes, int] = {}
+def _uniforms(prompts: Sequence[list[int]], seeds: Sequence[int], *, n: int, length: int) -> list[np.ndarray]:
+    """For each prompt, [n, length] numbers in [0, 1) that depend on nothing but its seed and the prompt's own past."""
+    seen: dict[tuple[int, bytes], int] = {}
     draws = []
-    for ids in prompts:
+    for ids, seed in zip(prompts, seeds, strict=True):
         content = hashlib.blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
-        before = seen.get(content, 0)
-        seen[content] = before + n
+        before = seen.get((seed, content), 0)
+        seen[seed, content] = before + n
         keys = (
             hashlib.blake2b(b"%d %d " % (seed, number) + content, digest_size=16).digest()
             for number in range(before, before + n)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.errors import BadInputError
-from loop.models import ANSWER, CONTEXT, Messages, Model, padded
+from loop.models import ANSWER, CONTEXT, Messages, Model, _uniforms, padded
 from loop.train import nano
 from loop.weights import new_folder, weights_digest
 
@@ -134,6 +134,45 @@ def test_a_repeated_prompt_is_answered_afresh(model: Model) -> None:
     assert [g[0].text for g in groups[:4]] == [
         s.text for s in model.sample([PROMPTS[0]], n=4, max_new_tokens=8, seed=3)[0]
     ]
+
+
+def test_with_a_seed_of_its_own_a_prompt_is_answered_as_if_asked_alone(model: Model) -> None:
+    prompts, seeds = [*PROMPTS, PROMPTS[0]], [7, 8, 9, 8, 10]
+    together = model.sample(prompts, n=2, max_new_tokens=8, seed=seeds)
+    alone = [model.sample([p], n=2, max_new_tokens=8, seed=s)[0] for p, s in zip(prompts, seeds, strict=True)]
+    assert [[s.text for s in group] for group in together] == [[s.text for s in group] for group in alone]
+    repeated = model.sample([PROMPTS[0]] * 3, n=1, max_new_tokens=8, seed=[7, 8, 7])
+    first, again = model.sample([PROMPTS[0]], n=2, max_new_tokens=8, seed=7)[0]
+    assert [repeated[0][0].text, repeated[2][0].text] == [first.text, again.text]
+    assert model.sample(PROMPTS, n=1, max_new_tokens=8, seed=[3] * 4) == model.sample(
+        PROMPTS, n=1, max_new_tokens=8, seed=3
+    )
+
+
+def test_the_random_numbers_of_a_seed_stay_what_they_were() -> None:
+    """Whoever repeats an old run gets its answers: these were drawn before prompts could have seeds of their own."""
+    draws = _uniforms([[1, 2, 3], [4], [1, 2, 3]], [7, 7, 7], n=2, length=2)
+    assert np.stack(draws) == pytest.approx(
+        np.array(
+            [
+                [[0.19218711, 0.07617489], [0.67337793, 0.47087598]],
+                [[0.13306344, 0.53118459], [0.77099121, 0.43461978]],
+                [[0.04440633, 0.1007434], [0.9979605, 0.48619726]],
+            ]
+        ),
+        abs=1e-8,
+    )
+
+
+def test_a_seed_for_each_prompt_or_one_for_all(model: Model) -> None:
+    with pytest.raises(BadInputError, match="one for each of 4 prompts, got 3"):
+        model.sample(PROMPTS, n=1, max_new_tokens=4, seed=[1, 2, 3])
+
+
+def test_encoded_prompts_are_answered_as_their_texts(model: Model) -> None:
+    ids = [prompt.ids for prompt in model.encode_prompts(PROMPTS)]
+    wanted = model.sample(PROMPTS, n=2, max_new_tokens=8, temperature=0.7, top_p=0.9, seed=1)
+    assert model.sample_encoded(ids, n=2, max_new_tokens=8, temperature=0.7, top_p=0.9, seed=1) == wanted
 
 
 def test_a_sampled_logprob_is_what_scoring_says(model: Model) -> None:
