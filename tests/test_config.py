@@ -218,3 +218,74 @@ def test_no_umask_widens_a_secret(bare_settings: Settings) -> None:
         os.umask(before)
     path = bare_settings.home / "secrets" / "postgres"
     assert [stat.S_IMODE(p.stat().st_mode) for p in (path, path.parent, bare_settings.home)] == [0o600, 0o700, 0o700]
+
+
+# -- a secret that is replaced ----------------------------------------------------------------------------------------
+
+
+def test_a_rotation_keeps_what_it_replaces(bare_settings: Settings) -> None:
+    keys = [bare_settings.secret("pseudonym")]
+    assert bare_settings.ring("pseudonym") == tuple(keys)
+    for number in range(1, 12):  # past 9, where names no longer sort as numbers do
+        assert bare_settings.rotate("pseudonym") == number
+        keys.insert(0, bare_settings.secret("pseudonym"))
+        assert bare_settings.ring("pseudonym") == tuple(keys)
+    assert len(set(keys)) == 12
+    folder = bare_settings.home / "secrets" / "pseudonym.d"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {0o600}
+    assert {p.name for p in folder.parent.iterdir()} == {"pseudonym", "pseudonym.d"}, "nothing else is left"
+
+
+def test_a_rotation_that_was_cut_short_loses_no_key_and_goes_on(
+    bare_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bare_settings.secret("pseudonym")
+    with monkeypatch.context() as patched:
+
+        def die(self: Path, target: Path) -> None:
+            raise OSError("the power is gone")
+
+        patched.setattr(Path, "replace", die)
+        with pytest.raises(OSError, match="the power is gone"):
+            bare_settings.rotate("pseudonym")
+    assert bare_settings.ring("pseudonym") == (first,)
+    assert bare_settings.rotate("pseudonym") == 1
+    assert bare_settings.ring("pseudonym")[1:] == (first,)
+
+
+def test_rotations_at_once_follow_each_other(bare_settings: Settings) -> None:
+    first = bare_settings.secret("pseudonym")
+    start, numbers = threading.Barrier(8), []
+
+    def rotate() -> None:
+        start.wait()
+        numbers.append(bare_settings.rotate("pseudonym"))
+
+    threads = [threading.Thread(target=rotate) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ring = bare_settings.ring("pseudonym")
+    assert sorted(numbers) == list(range(1, 9))
+    assert len(set(ring)) == 9
+    assert ring[-1] == first
+
+
+def test_a_secret_from_the_environment_is_not_ours_to_rotate(
+    bare_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = bare_settings.secret("pseudonym")
+    bare_settings.rotate("pseudonym")
+    monkeypatch.setenv("LOOP_SECRET_PSEUDONYM", "ab" * 16)
+    with pytest.raises(BadInputError, match=r"pseudonym comes from LOOP_SECRET_PSEUDONYM: write its value to"):
+        bare_settings.rotate("pseudonym")
+    assert bare_settings.ring("pseudonym") == (b"\xab" * 16, old)
+
+
+def test_a_retired_secret_that_others_may_read_is_refused(bare_settings: Settings) -> None:
+    bare_settings.rotate("pseudonym")
+    (bare_settings.home / "secrets" / "pseudonym.d" / "1").chmod(0o644)
+    with pytest.raises(LoopError, match=r"pseudonym\.d/1: expected mode 600, got 644"):
+        bare_settings.ring("pseudonym")

@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 
 from loop import schema
+from loop.config import Settings
 from loop.errors import BadInputError
 
 LINE_BYTES: Final = 1_000_000
@@ -188,6 +189,11 @@ def pseudonym(raw: str, key: bytes) -> str:
     return f"p_{hashlib.blake2b(raw.encode('utf-8', 'surrogatepass'), key=key, digest_size=16).hexdigest()}"
 
 
+def pseudonyms(raw: str, settings: Settings) -> tuple[str, ...]:
+    """Every name that an employee may have in this home: one a key of the ring, the current one first."""
+    return tuple(pseudonym(raw, key) for key in settings.ring("pseudonym"))
+
+
 def digest(content: Mapping[str, Any]) -> str:
     """BLAKE2b-128 of an event's content, 32 hexadecimal digits; equal content is a duplicate.
 
@@ -196,6 +202,23 @@ def digest(content: Mapping[str, Any]) -> str:
     """
     told = {name: value for name, value in content.items() if value is not None and name != "received_at"}
     return hashlib.blake2b(msgspec.json.encode(told, order="sorted"), digest_size=16).hexdigest()
+
+
+def digests(event: Event, keys: Sequence[bytes]) -> tuple[str, ...]:
+    """The digests that an event with a raw id has under each of some keys: what it was known by before a rotation."""
+    row = msgspec.structs.asdict(event)
+    return tuple(digest(row | {"employee": pseudonym(event.employee, key)}) for key in keys)
+
+
+def sent_digest(sent: Mapping[str, Any], key: bytes) -> bytes:
+    """BLAKE2b-128 of what a client sent, 16 bytes, by which the ledger knows a second coming of its key.
+
+    An `employee` goes in as a pseudonym under `key`, which is `settings.secret("ledger")` and is never replaced: so the
+    rotation of the pseudonyms' own key makes no old event look new, and a pseudonym cannot be read off a digest.
+    """
+    who = sent.get("employee")
+    hidden = {**sent, "employee": pseudonym(who, key)} if isinstance(who, str) else sent
+    return hashlib.blake2b(msgspec.json.encode(hidden, order="sorted"), digest_size=16).digest()
 
 
 LANDED: Final = schema.INTERACTIONS.arrow

@@ -11,7 +11,7 @@ import hashlib
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from enum import Enum, StrEnum, auto
@@ -57,11 +57,14 @@ class Files:
         self.settings, self.connection, self.source = settings, connection, source
         self._journal = journal
 
+    def contents(self, ids: Iterable[str]) -> dict[str, str]:
+        """The digest of each id that is known already."""
+        query = sa.text("SELECT event_id, content FROM event_index WHERE event_id = ANY(:ids)")
+        return {row.event_id: row.content for row in self.connection.execute(query, {"ids": list(set(ids))})}
+
     def known(self, ids: Sequence[tuple[str, str]]) -> list[Known]:
         """For each id and content, in this order, whether it is new, known with this content, or with another."""
-        query = sa.text("SELECT event_id, content FROM event_index WHERE event_id = ANY(:ids)")
-        wanted = list({key for key, _ in ids})
-        known = {row.event_id: row.content for row in self.connection.execute(query, {"ids": wanted})}
+        known = self.contents(key for key, _ in ids)
         verdicts = []
         for key, content in ids:
             before = known.setdefault(key, "")

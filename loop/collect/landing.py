@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from loop import schema
 from loop.collect import quarantine
-from loop.collect.events import LANDED, LINE_BYTES, Event, EventError, Reason, decode, to_table
+from loop.collect.events import LANDED, LINE_BYTES, Event, EventError, Reason, decode, digests, to_table
 from loop.collect.files import Files, Kind, Known, Partition, bringing, landed, table
 from loop.collect.imported import Count, Imported
 from loop.collect.quarantine import Refusal
@@ -68,9 +68,9 @@ def land(  # noqa: PLR0913 - what is brought, where to, and by which rules
         LoopError: another import brought the same events at the same moment; nothing became visible.
     """
     now = now or datetime.now(UTC)
-    key = None if pseudonymised else settings.secret("pseudonym")
+    keys = () if pseudonymised else settings.ring("pseudonym")
     with bringing(settings, state, source=source, name=name) as files:
-        batch = _Import(files, source=source, name=name, now=now, contract=contract, key=key)
+        batch = _Import(files, source=source, name=name, now=now, contract=contract, keys=keys)
         for chunk in _chunks(records):
             batch.take(chunk)
     for day, workflow in sorted(batch.filed):
@@ -87,7 +87,8 @@ class _Import:
     name: str
     now: datetime
     contract: Contract
-    key: bytes | None
+    keys: tuple[bytes, ...]
+    """Of pseudonyms, the current one first; none where the records bear pseudonyms."""
     read: int = 0
     duplicates: int = 0
     accepted: Counter[Partition] = field(default_factory=Counter)
@@ -106,7 +107,7 @@ class _Import:
         for place, breaches, explanation in _columns(bad, "_record", "breaches", "explanation"):
             refused.append(Refusal(chunk[place], breaches, explanation))
         self.days.update(good["day"].to_pylist())
-        verdicts = self.files.known(list(_columns(good, "event_id", "content")))
+        verdicts = self._verdicts(chunk, good)
         for (place, event_id), verdict in zip(_columns(good, "_record", "event_id"), verdicts, strict=True):
             if verdict is Known.CONFLICT:
                 told = (
@@ -129,13 +130,33 @@ class _Import:
                 places.append(place)
             except EventError as error:
                 refused.append(Refusal(record, [error.reason.value], str(error)))
-        rows = to_table(events, key=self.key, source=self.source, now=self.now)
+        rows = to_table(events, key=self.keys[0] if self.keys else None, source=self.source, now=self.now)
         return rows.append_column("_record", pa.array(places, pa.int64())), refused
+
+    def _verdicts(self, chunk: Sequence[Record], rows: pa.Table) -> list[Known]:
+        """What is known of each row. A conflict may be the same event under a pseudonym from before a rotation."""
+        told = list(_columns(rows, "_record", "event_id", "content"))
+        verdicts = self.files.known([(event_id, content) for _, event_id, content in told])
+        if len(self.keys) > 1 and Known.CONFLICT in verdicts:
+            other = [i for i, verdict in enumerate(verdicts) if verdict is Known.CONFLICT]
+            before = self.files.contents(told[i][1] for i in other)
+            for i in other:
+                place, event_id, _ = told[i]
+                if before.get(event_id) in digests(decode(chunk[place].raw), self.keys[1:]):
+                    verdicts[i] = Known.DUPLICATE
+        return verdicts
 
     def _set_aside(self, refused: Sequence[Refusal]) -> None:
         refused = sorted(refused, key=lambda refusal: (refusal.record.path or "", refusal.record.line))
-        rows = quarantine.of_records(refused, key=self.key, source=self.source, name=self.name, now=self.now)
+        rows, *former = (
+            quarantine.of_records(refused, key=key, source=self.source, name=self.name, now=self.now)
+            for key in self.keys or (None,)
+        )
         verdicts = self.files.known([(key, key) for key in rows["quarantine_id"].to_pylist()])
+        for older in former:  # a rotation gives the same line another id
+            ids = older["quarantine_id"].to_pylist()
+            before = self.files.contents(ids)
+            verdicts = [Known.DUPLICATE if i in before else v for i, v in zip(ids, verdicts, strict=True)]
         new = rows.filter(pa.array([verdict is Known.NEW for verdict in verdicts], pa.bool_()))
         self.duplicates += rows.num_rows - new.num_rows
         self.reasons.update(reasons[0] for reasons in new["reasons"].to_pylist())
@@ -173,6 +194,16 @@ def partitions(state: State, first: date, last: date, workflows: Sequence[str] =
     with state.engine.connect() as connection:
         found = {(row.day, row.workflow) for row in connection.execute(query)}
     return sorted(found, key=lambda partition: (partition[0], schema.WORKFLOWS.index(partition[1])))
+
+
+def partitions_of(state: State, wanted: Iterable[Partition]) -> list[Partition]:
+    """Those of the wanted days and workflows in which anything has landed, in order."""
+    landings = table("landings")
+    query = sa.select(landings.c.day, landings.c.workflow).where(
+        sa.tuple_(landings.c.day, landings.c.workflow).in_(list(wanted))
+    )
+    with state.engine.connect() as connection:
+        return sorted({(row.day, row.workflow) for row in connection.execute(query)})
 
 
 def unread(state: State) -> list[tuple[Partition, datetime]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from loop import schema
 from loop.collect import events
 from loop.collect.events import EventError, Reason, decode, digest, encode, mask, pseudonym, to_table
+from loop.config import Settings
 from loop.schema import Origin
 
 KEY = b"k" * 32
@@ -255,3 +256,34 @@ def test_undecodable_bytes_are_escaped_and_the_id_beside_them_is_masked() -> Non
     masked, fields = mask(b'{"employee": "alice", \xff', KEY)
     assert masked == rf'{{"employee": "{hidden}", \\xff'
     assert fields == {}
+
+
+# -- a key that is rotated --------------------------------------------------------------------------------------------
+
+
+def test_a_person_has_a_name_under_every_key_of_the_ring(bare_settings: Settings) -> None:
+    first = events.pseudonyms(RAW, bare_settings)
+    assert first == (pseudonym(RAW, bare_settings.secret("pseudonym")),)
+    bare_settings.rotate("pseudonym")
+    second = events.pseudonyms(RAW, bare_settings)
+    assert second == (pseudonym(RAW, bare_settings.secret("pseudonym")), *first)
+    assert len(set(second)) == 2
+
+
+def test_the_digests_of_an_event_are_those_that_it_landed_with(line: Line) -> None:
+    keys = (KEY, b"l" * 32)
+    landed = [to_table([decode(line())], key=key, source="jsonl", now=NOW)["content"].to_pylist()[0] for key in keys]
+    assert list(events.digests(decode(line()), keys)) == landed
+    assert len(set(landed)) == 2
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()), st.text(), st.text())
+def test_what_was_sent_is_known_by_its_content_and_not_by_the_order_of_its_keys(
+    sent: dict[str, Any], who: str, other: str
+) -> None:
+    sent["employee"] = who
+    shuffled = dict(reversed(sent.items()))
+    assert events.sent_digest(sent, KEY) == events.sent_digest(shuffled, KEY)
+    assert len(events.sent_digest(sent, KEY)) == 16
+    assert (events.sent_digest(sent | {"employee": other}, KEY) == events.sent_digest(sent, KEY)) == (who == other)
+    assert events.sent_digest(sent, b"l" * 32) != events.sent_digest(sent, KEY)

@@ -18,6 +18,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from loop import schema
+from loop.collect import events as events_module
 from loop.collect import landing, quarantine, sources
 from loop.collect.events import Reason, pseudonym
 from loop.collect.imported import Imported
@@ -437,3 +438,25 @@ def test_every_record_is_accepted_a_duplicate_or_set_aside(
 def test_the_account_must_balance() -> None:
     with pytest.raises(AssertionError, match="a record was lost by the import"):
         Imported("jsonl", "x", 2, 0, 1, 0, None, None, (), {})
+
+
+# -- the pseudonyms' key is rotated -----------------------------------------------------------------------------------
+
+
+def test_the_same_events_are_duplicates_after_every_rotation(home: Home, line: Line) -> None:
+    lines = [line(), line(event_id="e2", employee="bob"), line(event_id="e3", dwell_ms=-1), b'{"employee": "bob"}']
+    assert counts(home.land(*lines)) == (4, 2, 0, 2)
+    before, aside = home.events(), home.set_aside()
+    for number in (1, 2):
+        assert home.settings.rotate("pseudonym") == number
+        assert counts(home.land(*lines)) == (4, 0, 4, 0)
+    assert home.events() == before
+    assert home.set_aside() == aside
+    done = home.land(line(event_id="e4"), line(final_text="two", dwell_ms=7), line(event_id="e2", employee="carol"))
+    assert counts(done) == (3, 1, 0, 2), "new is new, and other content under a known id is still a conflict"
+    assert done.reasons == {"conflict": 2}
+    assert {e["event_id"]: e["employee"] for e in home.events()} == {
+        "e1": events_module.pseudonyms(RAW, home.settings)[2],
+        "e2": events_module.pseudonyms("bob", home.settings)[2],
+        "e4": events_module.pseudonyms(RAW, home.settings)[0],
+    }
