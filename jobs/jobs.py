@@ -6,9 +6,15 @@ from assets.partitions import BATCHES, CYCLES
 from assets.resources import HomeResource
 from loop.schema import LAKE
 
+drain = dg.define_asset_job(
+    "drain",
+    selection=dg.AssetSelection.assets("landing"),
+    description="Move what the gateway acknowledged from its spool into the lake.",
+)
+
 daily_data = dg.define_asset_job(
     "daily_data",
-    selection=dg.AssetSelection.assets("interactions", "quarantine", "demonstrations", "preferences"),
+    selection=dg.AssetSelection.assets("interactions", "quarantine", "outcomes", "demonstrations", "preferences"),
     partitions_def=BATCHES,
     description="Collect, validate and label one day of one workflow. A batch that fails its suite is halted.",
 )

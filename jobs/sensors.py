@@ -4,9 +4,19 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from jobs.jobs import decide, learn
+from jobs.jobs import decide, drain, learn
 from loop import config, cycle
+from loop.collect import spool
 from loop.home import open_home
+
+
+@dg.sensor(job=drain, minimum_interval_seconds=10, description="The lake, once the gateway has sealed a segment.")
+def spooled(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    segments = spool.sealed(config.load().spool)
+    if not segments:
+        return dg.SkipReason("no sealed segment waits in the spool")
+    # With the minute in its key a move that failed is tried again; one that is under way loses nothing by it.
+    return dg.RunRequest(run_key=f"{segments[-1].name} {datetime.now(UTC):%Y-%m-%d %H:%M}")
 
 
 @dg.sensor(job=learn, minimum_interval_seconds=30, description="A cycle once enough new preferences have come in.")

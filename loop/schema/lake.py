@@ -170,11 +170,17 @@ COMPARISONS: Final = Table(
 OUTCOMES: Final = Table(
     name="outcomes",
     store=Store.LAKE,
-    row="one row per late result of a decision (a click, revenue, an appeal), inside the attribution window",
+    row="one row per late result of a suggestion (a click, revenue, an appeal), put down to the decision on it",
     key=("outcome_id",),
     columns=(
         Column("outcome_id", TEXT, "the client's key: sent again it is the same outcome"),
         Column("suggestion_id", TEXT, "the suggestion whose use had this result"),
+        Column(
+            "event_id",
+            TEXT,
+            "the last decision on the suggestion, if the outcome came inside the workflow's attribution window",
+            nullable=True,
+        ),
         _DAY_COLUMN,
         _WORKFLOW,
         Column("name", TEXT, "what was observed: click, revenue, appeal_overturned"),

@@ -50,6 +50,7 @@ def test_a_day_goes_from_landing_to_labels(home: Home, job: dg.JobDefinition) ->
         "quarantine": 0,
         "demonstrations": 70,
         "preferences": 70 * 2 + 20,
+        "outcomes": 0,
     }
     assert (told["demonstrations"]["taught"], told["demonstrations"]["set aside/ignored"]) == (70, 10)
     [batch] = home.state.batches(DAY, DAY)

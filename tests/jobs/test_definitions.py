@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import dagster as dg
+import msgspec
 import pytest
 
-from jobs import schedules
+from jobs import schedules, sensors
 from jobs.definitions import defs
+from loop.collect.spool import Spool
 from loop.evaluate import answers
 from loop.home import Home
 from tests.rows import DAY, decision, event, land
@@ -18,6 +20,7 @@ EXPECTED = {
     "landing": ("collection", set()),
     "interactions": ("collection", {"landing"}),
     "quarantine": ("collection", {"landing"}),
+    "outcomes": ("collection", {"interactions"}),
     "demonstrations": ("labelling", {"interactions"}),
     "preferences": ("labelling", {"interactions"}),
     "training_set": ("training", {"demonstrations", "preferences"}),
@@ -62,10 +65,10 @@ def test_the_check_blocks_partition_by_partition() -> None:
 def test_jobs_cover_the_graph() -> None:
     covered = {
         key.path[-1]
-        for name in ("daily_data", "learn", "decide")
+        for name in ("drain", "daily_data", "learn", "decide")
         for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys
     }
-    assert covered == set(EXPECTED) - {"landing"}
+    assert covered == set(EXPECTED)
 
 
 def test_nothing_starts_by_itself() -> None:
@@ -76,6 +79,7 @@ def test_nothing_starts_by_itself() -> None:
         "tidy_schedule": "STOPPED",
     }
     assert {s.name: s.default_status.value for s in repository.sensor_defs} == {
+        "spooled": "STOPPED",
         "enough_preferences": "STOPPED",
         "panel_answered": "STOPPED",
     }
@@ -104,3 +108,22 @@ def test_today_is_a_partition() -> None:
     keys = GRAPH.get(dg.AssetKey("training_set")).partitions_def.get_partition_keys()  # type: ignore[union-attr]
     assert keys[0] == "2021-01-01"
     assert keys[-1] == datetime.now(UTC).date().isoformat()
+
+
+def test_the_spool_is_moved_when_a_segment_was_sealed_and_its_partitions_are_told(home: Home) -> None:
+    context = dg.build_sensor_context()
+    assert isinstance(sensors.spooled(context), dg.SkipReason)
+    spool = Spool(home.settings.spool, segment_bytes=1 << 20, segment_seconds=60, limit_bytes=1 << 30)
+    told = event(decision(1, "reject", employee=f"p_{'0' * 32}"))
+    spool.append([msgspec.json.encode({"kind": "event", "event": told, "received_at": told["received_at"]})])
+    spool.seal()
+    spool.close()
+    assert isinstance(sensors.spooled(context), dg.RunRequest)
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = defs.resolve_job_def("drain").execute_in_process(instance=instance)
+        assert done.success
+        [landed] = done.asset_materializations_for_node("landing")[-1:]
+        assert landed.metadata["events"].value == 1
+        assert instance.get_materialized_partitions(dg.AssetKey("interactions")) == {f"{DAY}|comms"}
+    assert home.lake.read("interactions").num_rows == 1
+    assert isinstance(sensors.spooled(context), dg.SkipReason)

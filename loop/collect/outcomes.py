@@ -1,0 +1,138 @@
+"""Late results of suggestions: as they come in, as they land, and put down to the decisions that they follow from.
+
+An outcome belongs to the partition of its suggestion, so one that comes weeks later re-opens that partition and no
+other. Whether it still counts is the workflow's to say: its attribution window runs from the decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+import pyarrow as pa
+
+from loop import schema
+from loop.collect import quarantine
+from loop.collect.events import Reason
+from loop.collect.files import Kind, Known, Partition, bringing, landed
+from loop.collect.quarantine import Refusal
+from loop.collect.record import Fault, Record
+from loop.config import Settings
+from loop.lake import Lake, from_rows
+from loop.state import State
+from loop.workflows import WORKFLOWS
+
+_TIME = Annotated[datetime, msgspec.Meta(tz=True)]
+_KEY: Final = "outcome:{}"
+"""How an outcome is known in `event_index`, apart from events."""
+
+
+class Outcome(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An outcome as the gateway spools it: what the tool sent, and the partition of its suggestion."""
+
+    outcome_id: str
+    suggestion_id: str
+    workflow: str
+    day: date
+    name: str
+    value: float
+    observed_at: _TIME
+    received_at: _TIME
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What became of every outcome: `read == accepted + duplicates + conflicts`, asserted."""
+
+    read: int
+    accepted: int
+    duplicates: int
+    conflicts: int
+    """Known ids with other content; they stand in quarantine."""
+    partitions: tuple[Partition, ...]
+    """Where something changed."""
+
+    def __post_init__(self) -> None:
+        assert self.read == self.accepted + self.duplicates + self.conflicts, "an outcome was lost"
+
+
+def digest(outcome: Outcome) -> str:
+    """BLAKE2b-128 of what the tool sent; equal content is a duplicate."""
+    told = {name: value for name, value in msgspec.structs.asdict(outcome).items() if name != "received_at"}
+    return hashlib.blake2b(msgspec.json.encode(told, order="sorted"), digest_size=16).hexdigest()
+
+
+def decode(record: Record) -> Outcome:
+    """The outcome that a record holds; the gateway wrote it, so it is one."""
+    return msgspec.json.decode(record.raw, type=Outcome)
+
+
+def land(settings: Settings, state: State, records: Iterable[Record], *, source: str, name: str) -> Landed:
+    """Bring outcomes into the landing area, all or none of them, each counted once.
+
+    Args:
+        records: of outcomes; path and line say where each stands, always the same for the same.
+        source: as in the column `source`.
+        name: of the file they come from.
+    """
+    given = list(records)
+    rows = [(outcome, digest(outcome)) for outcome in map(decode, given)]
+    with bringing(settings, state, source=source, name=name) as files:
+        verdicts = files.known([(_KEY.format(outcome.outcome_id), content) for outcome, content in rows])
+        new = [row for row, known in zip(rows, verdicts, strict=True) if known is Known.NEW]
+        told = from_rows([_row(outcome, content, source) for outcome, content in new], schema.OUTCOMES)
+        ids = [_KEY.format(outcome.outcome_id) for outcome, _ in new]
+        written = files.write(Kind.OUTCOMES, told, ids, [content for _, content in new])
+        refusals = [
+            _conflict(record, outcome)
+            for record, (outcome, _), known in zip(given, rows, verdicts, strict=True)
+            if known is Known.CONFLICT
+        ]
+        now = max((outcome.received_at for outcome, _ in rows), default=None)
+        if refusals and now is not None:
+            aside = quarantine.of_records(refusals, key=None, source=source, name=name, now=now)
+            known = files.known([(key, key) for key in aside["quarantine_id"].to_pylist()])
+            aside = aside.filter(pa.array([k is Known.NEW for k in known], pa.bool_()))
+            keys = aside["quarantine_id"].to_pylist()
+            written += files.write(Kind.REJECTS, aside, keys, keys)
+    counts = Counter(verdicts)
+    return Landed(len(rows), counts[Known.NEW], counts[Known.DUPLICATE], counts[Known.CONFLICT], tuple(sorted(written)))
+
+
+def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> tuple[int, int]:
+    """Write a partition of `outcomes` anew; how many rows it has, and how many are put down to a decision.
+
+    An outcome is put down to the last decision on its suggestion if it was observed after the suggestion was shown and
+    inside the workflow's window, counted from the decision (from the showing where the decision has no time).
+    """
+    rows = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow).to_pylist()
+    columns = ("event_id", "suggestion_id", "shown_at", "decided_at", "received_at")
+    decided: dict[str, dict[str, Any]] = {}
+    for one in lake.read("interactions", days=(day, day), workflows=[workflow], columns=columns).to_pylist():
+        before = decided.get(one["suggestion_id"])
+        if before is None or (one["received_at"], one["event_id"]) > (before["received_at"], before["event_id"]):
+            decided[one["suggestion_id"]] = one
+    window = WORKFLOWS[workflow].attribution_window
+    for row in rows:
+        last = decided.get(row["suggestion_id"])
+        if last and last["shown_at"] <= row["observed_at"] <= (last["decided_at"] or last["shown_at"]) + window:
+            row["event_id"] = last["event_id"]
+    if rows or (day, workflow) in lake.partitions("outcomes"):
+        told = sorted(rows, key=lambda row: (row["observed_at"], row["outcome_id"]))
+        lake.overwrite("outcomes", from_rows(told, schema.OUTCOMES), day=day, workflow=workflow)
+    return len(rows), sum(row["event_id"] is not None for row in rows)
+
+
+def _row(outcome: Outcome, content: str, source: str) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(outcome), "event_id": None, "source": source, "content": content}
+
+
+def _conflict(record: Record, outcome: Outcome) -> Refusal:
+    told = f"outcome_id {outcome.outcome_id}: expected the content that came before, got another"
+    fault = Fault(Reason.CONFLICT, told, day=outcome.day, workflow=outcome.workflow)
+    return Refusal(replace(record, fault=fault), [Reason.CONFLICT.value], told)

@@ -1,0 +1,143 @@
+"""From the spool to the lake: everything once, whatever broke off before, and a segment stays until the lake has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from loop.collect import landing, outcomes
+from loop.collect.spool import Spool, sealed
+from loop.home import Home
+from loop.validate import batches, inflow
+from tests.rows import DAY, decision, event
+
+PSEUDONYM = f"p_{'0' * 32}"
+
+
+@pytest.fixture
+def spool(home: Home) -> Iterator[Spool]:
+    made = Spool(home.settings.spool, segment_bytes=1 << 20, segment_seconds=60, limit_bytes=1 << 30)
+    yield made
+    made.close()
+
+
+def an_event(number: int, **other: Any) -> bytes:
+    told = event(decision(number, "reject", employee=PSEUDONYM), **other)
+    return msgspec.json.encode({"kind": "event", "event": told, "received_at": told["received_at"]})
+
+
+def an_outcome(number: int) -> bytes:
+    told = {"outcome_id": f"o{number}", "suggestion_id": f"{DAY}-s{number}", "workflow": "comms", "day": DAY}
+    told |= {"name": "click", "value": 1.0, "observed_at": "2026-01-05T13:00:00Z"}
+    return msgspec.json.encode({"kind": "outcome", "outcome": told | {"received_at": "2026-01-05T14:00:00Z"}})
+
+
+def a_suggestion(number: int) -> bytes:
+    return msgspec.json.encode({"kind": "suggestion", "suggestion": {"suggestion_id": f"{DAY}-s{number}"}})
+
+
+def segment(spool: Spool, *payloads: bytes) -> Path:
+    spool.append(payloads)
+    path = spool.seal()
+    assert path is not None
+    return path
+
+
+def drained(home: Home) -> dict[str, int]:
+    return inflow.told(inflow.drain(home.settings, home.lake, home.state))
+
+
+def counts(**other: int) -> dict[str, int]:
+    names = ("segments", "frames", "events", "duplicates", "quarantined", "outcomes", "suggestions", "partitions")
+    return dict.fromkeys((*names, "unreadable segments"), 0) | other
+
+
+def test_an_empty_spool_moves_nothing(home: Home) -> None:
+    assert drained(home) == {}
+
+
+def test_each_kind_goes_where_it_belongs_and_the_segment_goes_last(home: Home, spool: Spool) -> None:
+    segment(spool, a_suggestion(1), an_event(1), an_event(2))
+    segment(spool, an_outcome(1))
+    spool.append([an_event(3)])  # not sealed yet
+    assert drained(home) == counts(segments=2, frames=4, events=2, outcomes=1, suggestions=1, partitions=1)
+    assert sealed(home.settings.spool) == []
+    rows = home.lake.read("interactions").to_pylist()
+    assert {row["event_id"] for row in rows} == {f"{DAY}-e1", f"{DAY}-e2"}
+    assert {(row["employee"], row["source"]) for row in rows} == {(PSEUDONYM, "gateway")}
+    [outcome] = home.lake.read("outcomes").to_pylist()
+    assert (outcome["outcome_id"], outcome["event_id"]) == ("o1", f"{DAY}-e1")
+
+
+def test_a_conflict_is_kept_once_and_without_a_second_pseudonym(home: Home, spool: Spool) -> None:
+    segment(spool, an_event(1), an_event(1, dwell_ms=17))
+    assert drained(home) == counts(segments=1, frames=2, events=1, quarantined=1, partitions=1)
+    [kept] = home.lake.read("quarantine").to_pylist()
+    assert kept["reasons"] == ["conflict"]
+    assert msgspec.json.decode(kept["raw"])["employee"] == PSEUDONYM
+
+
+@pytest.mark.parametrize("stage", ["landing", "outcomes", "building", "removing"])
+def test_a_move_that_broke_off_is_done_again_and_doubles_nothing(
+    home: Home, spool: Spool, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    path = segment(spool, an_event(1), an_outcome(1))
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise PowerCutError
+
+    owner, name = {
+        "landing": (landing, "land"),
+        "outcomes": (outcomes, "land"),
+        "building": (batches, "build"),
+        "removing": (Path, "unlink"),
+    }[stage]
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, cut)
+        with pytest.raises(PowerCutError):
+            inflow.drain(home.settings, home.lake, home.state)
+    assert path.exists()
+    drained(home)
+    assert not path.exists()
+    assert home.lake.read("interactions").num_rows == 1
+    assert home.lake.read("outcomes").num_rows == 1
+    assert home.lake.read("quarantine").num_rows == 0
+
+
+def test_a_corrupt_segment_lands_as_far_as_it_can_be_read_and_is_kept(home: Home, spool: Spool) -> None:
+    path = segment(spool, an_event(1), an_event(2))
+    with path.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\xff")
+    segment(spool, an_event(3))
+    assert drained(home) == counts(segments=2, frames=2, events=2, partitions=1, **{"unreadable segments": 1})
+    assert path.with_suffix(".bad").exists()
+    assert {row["event_id"] for row in home.lake.read("interactions").to_pylist()} == {f"{DAY}-e1", f"{DAY}-e3"}
+
+
+def test_many_segments_are_moved_in_groups(home: Home, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inflow, "AT_ONCE", 1)
+    for number in range(3):
+        segment(spool, an_event(number))
+    moved = inflow.drain(home.settings, home.lake, home.state)
+    assert [one.frames for one in moved] == [1, 1, 1]
+    assert home.lake.read("interactions").num_rows == 3
+
+
+def test_a_late_event_opens_its_own_partition_only(home: Home, spool: Spool) -> None:
+    segment(spool, an_event(1), an_event(2, day=DAY + timedelta(days=1)))
+    drained(home)
+    before = home.lake.version("interactions")
+    segment(spool, an_event(3))
+    [moved] = inflow.drain(home.settings, home.lake, home.state)
+    assert moved.partitions == ((DAY, "comms"),)
+    assert home.lake.version("interactions") == (before or 0) + 1
