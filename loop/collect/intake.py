@@ -14,18 +14,18 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from loop.collect.ledger import KEEP_SUGGESTIONS, Entry, Ledger, Seen, hashed, micros, moment, variant
+from loop.collect.items import Head, Item, Receipt, Status, Verdict, Waiting, prepare, sort, waiting
+from loop.collect.ledger import KEEP_SUGGESTIONS, Ledger, moment
 from loop.collect.served import SuggestionRecord
-from loop.collect.spool import FRAME_BYTES, Spool, SpoolFull
+from loop.collect.spool import Spool, SpoolFull
 from loop.errors import LoopError
 
 __all__ = ["Head", "Intake", "Item", "Receipt", "SpoolFull", "Status", "SuggestionRecord"]
@@ -38,69 +38,7 @@ _RETRY_SECONDS: Final = 1.0
 """How long after a failure the ledger is opened again at the earliest."""
 _TROUBLE_SECONDS: Final = 10.0
 _FORGET_SECONDS: Final = 3600.0
-
-
-class Status(StrEnum):
-    """What became of an item."""
-
-    STORED = "stored"
-    DUPLICATE = "duplicate"
-    """The key was here with the same content: nothing is stored again."""
-    CONFLICT = "conflict"
-    """The key was here with another content: this one is stored too, once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing to store.
-
-    `payload` is one JSON object `{"kind": ..., ...}`, at most 16 MB. It is spooled with `key`, `digest`, `at` and
-    `suggestion_id` added in front: see `Head`.
-    """
-
-    kind: Literal["event", "outcome", "suggestion"]
-    key: str
-    """The client's key; for a suggestion its id."""
-    digest: bytes
-    """16 bytes that stand for the content as the client sent it."""
-    payload: bytes
-    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    suggestion_id: str | None = None
-    """For an event: the suggestion that it is about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The answer to one item."""
-
-    key: str
-    status: Status
-    received_at: datetime
-    """When this content of this key was first received."""
-
-
-class Head(msgspec.Struct):
-    """What every frame of the spool holds, as JSON, besides what its kind brings."""
-
-    kind: str
-    key: str
-    digest: str
-    """Hexadecimal."""
-    at: int
-    """Microseconds since 1970: the time of receipt."""
-    suggestion_id: str | None = None
-    suggestion: msgspec.Raw = msgspec.Raw()
-
-
-class _Stamp(msgspec.Struct):
-    key: str
-    digest: str
-    at: int
-    suggestion_id: str | None
-
-
-class _Who(msgspec.Struct):
-    employee: str | None = None
+_decode_record = msgspec.json.Decoder(SuggestionRecord).decode
 
 
 @dataclass
@@ -116,34 +54,14 @@ class Counts:
     sealed: int = 0
     replayed: int = 0
     """Items that the ledger did not have when it was opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """One item on its way."""
-
-    key: str
-    entry: Entry
-    frame: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    status: Status
-    at: int
-    settled: bool
-    """Whether it is so whatever becomes of this group."""
+    torn_bytes: int = 0
+    """What the spool set aside when it was opened, because it was no whole frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Put:
-    items: list[_Waiting]
+    items: list[Waiting]
     reply: asyncio.Future[list[Receipt]]
-
-
-_decode_head = msgspec.json.Decoder(Head).decode
-_decode_who = msgspec.json.Decoder(_Who).decode
-_decode_record = msgspec.json.Decoder(SuggestionRecord).decode
 
 
 class Intake:
@@ -169,6 +87,7 @@ class Intake:
             spool, segment_bytes=segment_bytes, segment_seconds=segment_seconds, limit_bytes=limit_bytes
         )
         if self._spool.recovered:
+            self.counts.torn_bytes = self._spool.recovered
             _log.warning("%s: %d torn bytes were set aside", spool, self._spool.recovered)
         self._ledger: Ledger | None = None
         self._tried = float("-inf")
@@ -199,7 +118,7 @@ class Intake:
         """
         if not items:
             return []
-        put = _Put([_prepare(item) for item in items], asyncio.get_running_loop().create_future())
+        put = _Put([prepare(item) for item in items], asyncio.get_running_loop().create_future())
         with self._closing:
             if self._closed:
                 raise LoopError("the intake is closed; send again when the gateway is back")
@@ -282,10 +201,10 @@ class Intake:
 
     def _commit(self, puts: Sequence[_Put]) -> None:
         """Store a group, then answer each put: with receipts if all of it is stored, were it by earlier groups."""
-        verdicts: list[_Verdict] = []
+        verdicts: list[Verdict] = []
         with self._noted() as failures:
             held = self._writable()
-            verdicts, new = _sort(held, [item for put in puts for item in put.items])
+            verdicts, new = sort(held, [item for put in puts for item in put.items])
             if new:
                 self._spool.append([item.frame for item in new])
                 self._remember(held, new)
@@ -305,7 +224,7 @@ class Intake:
             with contextlib.suppress(RuntimeError):  # it was closed: nobody waits there any more
                 loop.call_soon_threadsafe(_answer, [reply for reply in replies if reply[0].get_loop() is loop])
 
-    def _remember(self, held: Ledger, new: Sequence[_Waiting]) -> None:
+    def _remember(self, held: Ledger, new: Sequence[Waiting]) -> None:
         try:
             held.write([item.entry for item in new])
         except BaseException:
@@ -320,7 +239,7 @@ class Intake:
             self._spool.seal()
             self.counts.sealed += 1
 
-    def _count(self, verdicts: Sequence[_Verdict]) -> None:
+    def _count(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
             match verdict.status:
                 case Status.STORED:
@@ -360,8 +279,8 @@ class Intake:
         held = Ledger(self._folder)
         try:
             frames = self._spool.since(held.sealed)
-            while waiting := [_waiting(frame) for frame in islice(frames, GROUP_ITEMS)]:
-                _, new = _sort(held, waiting)
+            while group := [waiting(frame) for frame in islice(frames, GROUP_ITEMS)]:
+                _, new = sort(held, group)
                 held.write([item.entry for item in new])
                 self.counts.replayed += len(new)
             held.flush()
@@ -369,52 +288,6 @@ class Intake:
             held.close()
             raise
         self._ledger = held
-
-
-def _prepare(item: Item) -> _Waiting:
-    assert len(item.digest) == 16, f"a digest of {len(item.digest)} bytes"
-    about = item.key if item.kind == "suggestion" else item.suggestion_id
-    stamp = msgspec.json.encode(_Stamp(item.key, item.digest.hex(), micros(item.received_at), about))
-    frame = stamp[:-1] + b"," + item.payload[1:]
-    assert len(frame) <= FRAME_BYTES, f"an item of {len(frame)} bytes"
-    waiting = _waiting(frame)
-    assert waiting.entry.key == hashed(item.kind, item.key), "the payload says another kind or key than the item"
-    return waiting
-
-
-def _waiting(frame: bytes) -> _Waiting:
-    """A frame and what is to be remembered of it: the same when it comes in and when it is replayed."""
-    head = _decode_head(frame)
-    record = bytes(head.suggestion) if head.kind == "suggestion" else None
-    entry = Entry(
-        hashed(head.kind, head.key),
-        Seen(bytes.fromhex(head.digest), head.at),
-        suggestion_id=head.suggestion_id,
-        record=record,
-        event_id=head.key if head.kind == "event" else None,
-        ignorable=record is not None and _decode_who(record).employee is not None,
-    )
-    return _Waiting(head.key, entry, frame)
-
-
-def _sort(held: Ledger, items: Sequence[_Waiting]) -> tuple[list[_Verdict], list[_Waiting]]:
-    """What each item is, given the ledger and the items before it; and what of them is to be stored, in order."""
-    new: dict[bytes, _Waiting] = {}
-    verdicts: list[_Verdict] = []
-    clashes: dict[int, Entry] = {}
-    for at, (item, known) in enumerate(zip(items, held.find([item.entry.key for item in items]), strict=True)):
-        mine = item.entry.seen
-        first = known or new.setdefault(item.entry.key, item).entry.seen
-        if first.digest != mine.digest:
-            clashes[at] = Entry(variant(item.entry.key, mine.digest), mine)
-        status = Status.STORED if first is mine else Status.DUPLICATE
-        verdicts.append(_Verdict(status, first.at, settled=known is not None))
-    found = held.find([entry.key for entry in clashes.values()])
-    for (at, entry), known in zip(clashes.items(), found, strict=True):
-        item = items[at]
-        first = known or new.setdefault(entry.key, _Waiting(item.key, entry, item.frame)).entry.seen
-        verdicts[at] = _Verdict(Status.CONFLICT, first.at, settled=known is not None)
-    return verdicts, list(new.values())
 
 
 def _answer(replies: Sequence[tuple[asyncio.Future[list[Receipt]], list[Receipt] | LoopError]]) -> None:

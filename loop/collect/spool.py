@@ -54,6 +54,8 @@ class Spool:
         self._since = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _sync(folder.parent)  # the folder's own name is to outlive a power cut too
+            _sync(folder.parent.parent)
             self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._take_lock()
             self._reopen()
@@ -70,17 +72,18 @@ class Spool:
 
     def _reopen(self) -> None:
         """Go on with the segment that was open, if there was one, from its last good frame."""
-        left = sorted(self.folder.glob("*.open"))
-        assert len(left) <= 1, f"{self.folder}: several open segments"
         # Without a remembered number (a new folder, or one that was emptied) numbers begin at the clock's seconds,
         # for whoever moves segments may remember the names of earlier ones.
         said = os.pread(self._lock, 32, 0)
         numbers = [int(path.stem) for path in self.folder.glob("*.*") if path.stem.isdigit()]
         self._number = max(numbers, default=0)
         self._number = max(self._number, int(said) if said.isdigit() else int(time.time()) if not numbers else 0)
+        left = sorted(self.folder.glob("*.open"))
+        self.recovered = sum(_recover(path) for path in left)
+        for path in left[:-1]:  # sealed before a power cut, but for its name
+            path.rename(path.with_suffix(".seg"))
         if left:
-            self.recovered = _recover(left[0])
-            self._open(left[0])
+            self._open(left[-1])
 
     def _open(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
