@@ -6,7 +6,7 @@ running. Nothing else in Loop starts or ends a process that outlives a call.
 
 from loop.services.doctor import Finding, doctor
 from loop.services.living import down, env, exports, up
-from loop.services.postgres import Urls
+from loop.services.postgres import Urls, locate
 from loop.services.sessions import ensure_postgres, session
 from loop.services.tools import artifacts, environment, mlflow_ui, mlflow_uri, prepare
 
@@ -20,6 +20,7 @@ __all__ = [
     "env",
     "environment",
     "exports",
+    "locate",
     "mlflow_ui",
     "mlflow_uri",
     "prepare",

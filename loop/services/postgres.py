@@ -307,6 +307,15 @@ def _urls(settings: Settings, sockets: Path) -> Urls:
     return Urls(*(f"{stem}/{name}?host={quote(str(sockets), safe='')}" for name in DATABASES))
 
 
+def locate(settings: Settings) -> Urls:
+    """Where the databases are, or will be: nothing is started, and nobody is asked whether they answer."""
+    if not settings.postgres_url:
+        return _urls(settings, _socket_directory(settings))
+    url = parse(settings)
+    names = (url.database, f"{url.database}_dagster", f"{url.database}_mlflow")
+    return Urls(*(url.set(database=name).render_as_string(hide_password=False) for name in names))
+
+
 # -- a server of the user's own ---------------------------------------------------------------------------------------
 
 
@@ -338,7 +347,7 @@ def external(settings: Settings) -> Urls:
         raise LoopError(f"role {url.username} may not make databases; have an administrator say: {wanted}") from None
     except psycopg2.OperationalError as error:
         raise LoopError(f"LOOP_POSTGRES_URL: could not connect to {url!r}: {str(error).strip()}") from None
-    return Urls(*(url.set(database=name).render_as_string(hide_password=False) for name in names))
+    return locate(settings)
 
 
 def parse(settings: Settings) -> URL:
