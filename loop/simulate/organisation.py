@@ -17,6 +17,7 @@ import numpy as np
 
 from loop.errors import BadInputError
 from loop.schema import WORKFLOWS as NAMES
+from loop.schema import Decision
 from loop.simulate import people
 from loop.simulate.corpus import corpus, habits
 from loop.simulate.prompts import Brief, Purpose, distinct, draw, read
@@ -36,6 +37,8 @@ CAMPAIGN_VOLUME: Final = 1.4
 CAMPAIGN_HASTE: Final = 0.15
 LATE: Final = 0.02
 """Share of the decisions that are received only hours later."""
+SECOND_LOOKS: Final = 0.15
+"""Share of accepted answers at which people look again an hour later."""
 HARM: Final = 0.25
 """What the pleasing value costs the delayed outcome beyond its utility."""
 OUTCOME_NOISE: Final = 0.3
@@ -222,6 +225,29 @@ class Organisation:
             "reasons": list(judged.reasons),
             "dwell_ms": round(judged.dwell / timedelta(milliseconds=1)) if judged.dwell is not None else None,
             "purposes": ["training", "evaluation"],
+        }
+
+    def revise(self, request: Request, event: Event) -> Event | None:
+        """The later decision on the same suggestion, where an accepted answer is looked at again and found wanting."""
+        rng = stream(self.seed, "second look", request.id)
+        if event["decision"] != Decision.ACCEPT or not self.edits or rng.random() >= SECOND_LOOKS:
+            return None
+        brief = read(request.workflow, request.prompt)
+        moment = people.Moment(rng, self.world, brief, self._people[request.employee], request.state)
+        judged = moment.reconsider(event["final_text"])
+        if judged is None:
+            return None
+        assert judged.dwell is not None
+        decided = datetime.fromisoformat(event["decided_at"]) + timedelta(hours=1)
+        return event | {
+            "event_id": f"{event['event_id']}-again",
+            "revises": event["event_id"],
+            "decided_at": decided.isoformat(),
+            "received_at": (decided + timedelta(seconds=1)).isoformat(),
+            "decision": judged.decision.value,
+            "final_text": judged.final_text,
+            "reasons": list(judged.reasons),
+            "dwell_ms": round(judged.dwell / timedelta(milliseconds=1)),
         }
 
     # -- the panel --------------------------------------------------------------------------------------------------

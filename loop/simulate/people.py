@@ -164,6 +164,20 @@ class Moment:
                 return Judgement(Decision.MODIFY, chosen, text, tags, _dwell(rng, reading + 8.0 * len(tags)))
         return Judgement(Decision.REJECT, None, None, tuple(self._faults(parts)[:1]), _dwell(rng, reading))
 
+    def reconsider(self, text: str) -> Judgement | None:
+        """A second look at an answer that was accepted, with fresh eyes (another `rng`).
+
+        Its worst fault is repaired if it now falls short of the person's standard; None if it stands.
+        """
+        parts = WORKFLOWS[self.brief.workflow].parse(text) or {}
+        if set(parts) != set(self.seen) or self.impression(parts) >= self.person.strictness:
+            return None
+        repaired = self._edited(parts, repairs=1)
+        if not (tags := tuple(part for part in parts if repaired[part] != parts[part])):
+            return None
+        final = WORKFLOWS[self.brief.workflow].render(repaired)
+        return Judgement(Decision.MODIFY, None, final, tags, _dwell(self.rng, 15.0))
+
     def compare(self, left: str, right: str) -> tuple[str, timedelta]:
         """Which of two answers the person prefers, `left`, `right`, `tie` or `neither`, and the time it took."""
         parse = WORKFLOWS[self.brief.workflow].parse

@@ -13,7 +13,7 @@ from habitual import MONDAY, Base
 
 from loop import schema
 from loop.errors import BadInputError
-from loop.simulate.organisation import HARM, Organisation
+from loop.simulate.organisation import HARM, SECOND_LOOKS, Organisation
 from loop.simulate.world import PLEASING
 from loop.workflows import WORKFLOWS
 
@@ -192,3 +192,26 @@ def test_what_cannot_be_organised(given: dict[str, Any], says: str) -> None:
 def test_every_employee_is_hired() -> None:
     assert sum(map(len, Organisation(0, employees=42).staff.values())) == 42
     assert date.fromisoformat("2026-01-05") == MONDAY
+
+
+def test_some_accepted_answers_are_edited_an_hour_later(organisation: Organisation, base: Base) -> None:
+    day = next(day for day in WEEK if not organisation.day(day).campaign)
+    requests = {request.id: request for request in organisation.requests(day)}
+    events = base.day(day)
+    accepted = [event for event in events if event["decision"] == "accept"]
+    by_id = {event["event_id"].removeprefix("event-"): event for event in events}
+    again = [(by_id[key], organisation.revise(request, by_id[key])) for key, request in requests.items()]
+    revised = [(before, after) for before, after in again if after is not None]
+    assert 0 < len(revised) < SECOND_LOOKS * len(accepted)
+    for before, after in revised:
+        assert before["decision"] == "accept"
+        assert (after["decision"], after["revises"]) == ("modify", before["event_id"])
+        assert after["final_text"] not in (before["final_text"], "")
+        assert after["reasons"]
+        waited = datetime.fromisoformat(after["decided_at"]) - datetime.fromisoformat(before["decided_at"])
+        assert waited == timedelta(hours=1)
+        same = {"suggestion_id", "employee", "prompt", "candidates", "chosen", "shown_at", "model_version"}
+        assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert (
+        organisation.revise(requests[revised[0][0]["event_id"].removeprefix("event-")], revised[0][0]) == revised[0][1]
+    )
