@@ -6,7 +6,6 @@ How a group is stored stands in `intake`; what an event or an outcome holds is t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
@@ -27,8 +26,7 @@ class Status(StrEnum):
     """The key was here with another content: this one is stored too, once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One thing to store.
 
     `payload` is one JSON object `{"kind": ..., ...}`, at most 16 MB. It is spooled with `key`, `digest`, `at` and
@@ -41,13 +39,12 @@ class Item:
     digest: bytes
     """16 bytes that stand for the content as the client sent it."""
     payload: bytes
-    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    received_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     suggestion_id: str | None = None
     """For an event: the suggestion that it is about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """The answer to one item."""
 
     key: str
@@ -80,8 +77,7 @@ class _Who(msgspec.Struct):
     employee: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """One item on its way."""
 
     key: str
@@ -89,8 +85,7 @@ class Waiting:
     frame: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What one item is."""
 
     status: Status

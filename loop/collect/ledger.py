@@ -10,11 +10,11 @@ import hashlib
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import rocksdict
 
 from loop.errors import LoopError
@@ -33,16 +33,14 @@ _SEALED: Final = b"sealed"
 """Key (shorter than any hash) of the last segment whose keys are all here durably."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What is known of a key: the digest of its content, and when that was first received, in microseconds."""
 
     digest: bytes
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What is to be remembered of one received item."""
 
     key: bytes
@@ -69,7 +67,8 @@ def variant(key: bytes, digest: bytes) -> bytes:
 
 def micros(time: datetime) -> int:
     """Microseconds since 1970 of an aware time."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
+    since = time - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment(at: int) -> datetime:
