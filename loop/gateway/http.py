@@ -1,0 +1,181 @@
+"""Requests and replies as ASGI has them: reading a body within its limits, and sending JSON. Knows no route."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from math import ceil
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+
+from loop.gateway.wire import JSON, Failure, Problem
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+PIECE: Final = 1 << 20
+"""Bytes that a body is unpacked by at a time: what a small body can at most become before it is looked at again."""
+
+
+class Gone(Exception):  # noqa: N818 - it is no error of ours
+    """The client hung up before its request was whole; nobody waits for an answer."""
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that name, which is in small letters; None if there is none."""
+    for given, value in scope["headers"]:
+        if given == name:
+            return bytes(value)
+    return None
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+async def read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, unpacked.
+
+    Raises:
+        Problem: 413 if it is longer than `limit` bytes, packed or unpacked; 400 if it is not packed as it says.
+        Gone: the client hung up.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    plain = True
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (len(value) > 12 or int(value) > limit):
+            raise too_large(limit)
+        if name == b"content-encoding" and value != b"identity":
+            plain = False
+    if plain and not message.get("more_body") and message["type"] == "http.request":
+        if len(body) > limit:
+            raise too_large(limit)
+        return body
+    parts = [part async for part in stream(scope, receive, limit, first=message)]
+    return b"".join(parts)
+
+
+async def stream(
+    scope: Scope, receive: Receive, limit: int, *, first: Mapping[str, Any] | None = None
+) -> AsyncIterator[bytes]:
+    """The body in unpacked pieces of at most `PIECE` bytes or as they come; errors as of `read`."""
+    unpack = _unpacker(header(scope, b"content-encoding"))
+    packed = unpacked = 0
+    more = True
+    while more:
+        message = first or await receive()
+        first = None
+        if message["type"] != "http.request":
+            raise Gone
+        more = message.get("more_body", False)
+        part = message.get("body", b"")
+        packed += len(part)
+        if packed > limit:
+            raise too_large(limit)
+        for piece in unpack(part, last=not more):
+            unpacked += len(piece)
+            if unpacked > limit:
+                raise too_large(limit)
+            yield piece
+
+
+def too_large(limit: int) -> Problem:
+    return Problem(413, "too_large", f"expected a body of at most {limit:,} bytes, unpacked; send it in parts")
+
+
+Unpack = Callable[..., Iterator[bytes]]
+
+
+def _unpacker(encoding: bytes | None) -> Unpack:
+    match (encoding or b"identity").strip().lower():
+        case b"identity" | b"":
+            return _as_it_is
+        case b"gzip" | b"x-gzip":
+            return _Gzip().feed
+        case b"zstd":
+            return _Zstandard().feed
+        case other:
+            told = other[:40].decode("latin-1")
+            raise Problem(415, "encoding", f"content-encoding: expected gzip, zstd or identity, got {told!r}")
+
+
+def _as_it_is(part: bytes, *, last: bool) -> Iterator[bytes]:
+    yield part
+
+
+class _Gzip:
+    """Any number of gzip members one after the other."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self._began = False
+
+    def feed(self, part: bytes, *, last: bool) -> Iterator[bytes]:
+        try:
+            while part:
+                if self._member.eof:
+                    self._member = zlib.decompressobj(wbits=31)
+                self._began = True
+                yield self._member.decompress(part, PIECE)
+                part = self._member.unconsumed_tail or self._member.unused_data
+        except zlib.error as error:
+            raise Problem(400, "not_gzip", f"content-encoding: expected gzip, got something else ({error})") from None
+        if last and not (self._began and self._member.eof):
+            raise Problem(400, "not_gzip", "content-encoding: expected gzip to its end, got a body that was cut short")
+
+
+class _Zstandard:
+    """Zstandard frames. Arrow pulls where we are pushed, so the packed body is held until it is whole."""
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+
+    def feed(self, part: bytes, *, last: bool) -> Iterator[bytes]:
+        self._packed += part
+        if not last:
+            return
+        try:
+            with pa.CompressedInputStream(pa.BufferReader(bytes(self._packed)), "zstd") as unpacked:
+                while piece := unpacked.read(PIECE):
+                    yield piece
+        except OSError as error:
+            told = str(error).splitlines()[0]
+            raise Problem(400, "not_zstd", f"content-encoding: expected zstd, got something else ({told})") from None
+
+
+# -- answering --------------------------------------------------------------------------------------------------------
+
+Headers = Sequence[tuple[bytes, bytes]]
+_JSON_TYPE: Final = (b"content-type", b"application/json")
+_ALWAYS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+
+
+async def send(
+    send: Send, body: bytes, *, status: int = 200, type_: tuple[bytes, bytes] = _JSON_TYPE, headers: Headers = ()
+) -> None:
+    """One reply with its whole body."""
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [type_, length, *_ALWAYS, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send_: Send, value: Any, *, status: int = 200, headers: Headers = ()) -> None:
+    await send(send_, JSON.encode(value), status=status, headers=headers)
+
+
+async def send_problem(send_: Send, problem: Problem) -> None:
+    """The reply to a request that is not answered as asked."""
+    headers = []
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, ceil(problem.retry_after))))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send_json(send_, Failure(error=problem.error()), status=problem.status, headers=headers)
+
+
+def sse(value: Any) -> bytes:
+    """One event of a stream of server-sent events."""
+    return b"data: %s\n\n" % msgspec.json.encode(value)

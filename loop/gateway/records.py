@@ -1,0 +1,317 @@
+"""From what a tool sent to what the intake stores: whole events, short feedback, outcomes, suggestions, sweeps.
+
+Each function takes one item, already authorised in general, and gives an `Item` or says why not. Nothing here waits,
+reads a socket or writes a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from loop.collect import events
+from loop.collect.events import CLOCK_BACKWARDS, LINE_BYTES, Event, EventError, Reason, pseudonym
+from loop.collect.intake import Item
+from loop.collect.served import SuggestionRecord
+from loop.gateway import rules, wire
+from loop.gateway.wire import JSON, Feedback, Outcome, Problem
+from loop.schema import Decision
+from loop.validate.contract import SKEW
+
+EVENT: Final = "event"
+OUTCOME: Final = "outcome"
+SUGGESTION: Final = "suggestion"
+IGNORED: Final = "ignore:{}"
+"""Key of the event that says that nobody decided on a suggestion."""
+
+
+class Whole(Event, omit_defaults=True):  # type: ignore[call-arg]
+    """An event that says all of itself; what it does not hold is not written."""
+
+
+_WHOLE: Final = msgspec.json.Decoder(Whole)
+_KEYS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OURS: Final = re.compile(r"s-[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Names:
+    """The keys under which people are known: one for what is stored, and one for comparing what was sent.
+
+    The second is never replaced, so that an event that is sent again after the first was rotated is still the same.
+    """
+
+    stored: bytes
+    compared: bytes
+
+
+def suggestion_id(now: datetime) -> str:
+    """`s-`, 12 digits of the time in milliseconds, 20 random ones, all hexadecimal."""
+    return f"s-{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+def says_all(line: bytes) -> bool:
+    """Whether an item is a whole event, by its key `candidates`; exact for all that is JSON as people write it."""
+    return b'"candidates"' in line
+
+
+def read(line: bytes) -> Whole | Feedback:
+    """One item of feedback.
+
+    Of a key that is repeated the last counts, as everywhere in JSON, but an `event_id` may not be.
+
+    Raises:
+        Problem: it is neither a whole event nor a short one; the message names the field.
+    """
+    if len(line) > LINE_BYTES:
+        raise wire.too_long(len(line))
+    whole = says_all(line)
+    try:
+        item = _whole(line) if whole else wire.decode(wire.FEEDBACK, line)
+    except Problem as problem:
+        if problem.status == 400 or ("candidates" in _keys(line)) is whole:
+            raise
+        item = wire.decode(wire.FEEDBACK, line) if whole else _whole(line)
+    if line.count(b'"event_id"') > 1:
+        _assert_one_id(line)
+    return item
+
+
+def whole_item(event: Whole, names: Names, now: datetime) -> Item:
+    """What is stored of a whole event.
+
+    Raises:
+        Problem: it breaks a rule.
+    """
+    _refuse(rules.breach(event, now))
+    raw, event.employee = event.employee, ""
+    received, event.received_at = event.received_at, None
+    told = JSON.encode(event)  # once, for the digest and for the spool
+    event.employee, event.received_at = _pseudonym(raw, names.stored), received
+    body = told.replace(_NOBODY, b'"employee":"%s"' % event.employee.encode(), 1)
+    if received is not None:
+        body = b'%s,"received_at":%s}' % (body[:-1], JSON.encode(received))
+    return _packed(event, _digest(told, raw, names), body, now)
+
+
+def joined(feedback: Feedback, record: SuggestionRecord, last: str | None, names: Names, now: datetime) -> Item:
+    """What is stored of a short feedback: the whole event, filled in from the suggestion's record.
+
+    Args:
+        last: the last event on that suggestion, which this one revises unless it says otherwise.
+
+    Raises:
+        Problem: together with the suggestion it breaks a rule, or nobody says who decided.
+    """
+    if feedback.decided_at is not None:
+        feedback.decided_at = wire.utc(feedback.decided_at, "decided_at")
+    if feedback.shown_at is not None:
+        feedback.shown_at = wire.utc(feedback.shown_at, "shown_at")
+    raw, feedback.employee = feedback.employee, None
+    digest = _digest(JSON.encode(feedback), raw, names)
+    if raw is not None and not raw.strip():
+        raise Problem(422, "id", "employee: expected the id of a person, got an empty one", param="employee")
+    employee = record.employee if raw is None else _pseudonym(raw, names.stored)
+    if employee is None:
+        message = "employee: expected who decided, for neither the feedback nor its suggestion says so"
+        raise Problem(422, "missing_field", message, param="employee")
+    event = _filled(feedback, record, employee, now)
+    if event.revises is None and last != event.event_id:
+        event.revises = last
+    _refuse(rules.breach(event, now))
+    return _stored(event, digest, now)
+
+
+def ignored(record: SuggestionRecord, now: datetime) -> Item:
+    """What is stored of a suggestion on which nobody decided in time."""
+    assert record.employee is not None
+    event = Whole(
+        event_id=IGNORED.format(record.suggestion_id),
+        decision=Decision.IGNORE.value,
+        reasons=[],
+        purposes=record.purposes,
+        shown_at=record.shown_at,
+        employee=record.employee,
+        team=record.team,
+        region=record.region,
+        **_of(record),
+    )
+    return _stored(event, hashlib.sha256(JSON.encode(event), usedforsecurity=False).digest()[:16], now)
+
+
+def _filled(feedback: Feedback, record: SuggestionRecord, employee: str, now: datetime) -> Whole:
+    """The feedback with what it leaves to its suggestion; not checked yet."""
+    decision, chosen, text = feedback.decision, feedback.chosen, feedback.final_text
+    if decision in (Decision.ACCEPT, Decision.MODIFY) and chosen is None and len(record.candidates) == 1:
+        chosen = 0
+    if decision is Decision.ACCEPT and text is None and chosen is not None and chosen < len(record.candidates):
+        text = record.candidates[chosen].text
+    shown = record.shown_at if feedback.shown_at is None else feedback.shown_at
+    reasons, decided = feedback.reasons, feedback.decided_at
+    if decided is not None:
+        if feedback.shown_at is None and decision is not Decision.IGNORE and shown - SKEW <= decided < shown:
+            # Shown by our clock, decided by the tool's, which is a little behind: no time is better than a false one.
+            decided, reasons = None, [*reasons, *([] if CLOCK_BACKWARDS in reasons else [CLOCK_BACKWARDS])]
+    elif decision is not Decision.IGNORE and CLOCK_BACKWARDS not in reasons:
+        decided = max(now, shown)
+    return Whole(
+        event_id=feedback.event_id,
+        revises=feedback.revises,
+        shown_at=shown,
+        decided_at=decided,
+        employee=employee,
+        team=record.team if feedback.team is None else feedback.team,
+        region=record.region if feedback.region is None else feedback.region,
+        decision=decision.value,
+        chosen=chosen,
+        final_text=text,
+        reasons=reasons,
+        dwell_ms=feedback.dwell_ms,
+        purposes=record.purposes if feedback.purposes is None else feedback.purposes,
+        **_of(record),
+    )
+
+
+def _of(record: SuggestionRecord) -> dict[str, Any]:
+    """What an event has from its suggestion whatever the feedback says."""
+    return {
+        "suggestion_id": record.suggestion_id,
+        "episode_id": record.episode_id,
+        "turn": record.turn,
+        "task_id": record.task_id,
+        "workflow": record.workflow,
+        "visibility": record.visibility,
+        "prompt": record.messages,
+        "candidates": record.candidates,
+        "model_version": record.model_version,
+        "arm_propensity": record.arm_propensity,
+        "order_propensity": record.order_propensity,
+    }
+
+
+def _whole(line: bytes) -> Whole:
+    try:
+        event = _WHOLE.decode(line)
+        event.shown_at = wire.utc(event.shown_at, "shown_at")
+        if event.decided_at is not None:
+            event.decided_at = wire.utc(event.decided_at, "decided_at")
+        if event.received_at is not None:
+            event.received_at = wire.utc(event.received_at, "received_at")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _not_an_event(line) from None
+    if not event.employee.strip():
+        raise Problem(422, "id", "employee: expected the id of a person, got an empty one", param="employee")
+    return event
+
+
+def _not_an_event(line: bytes) -> Problem:
+    """What `events.decode` says of a line that is no event."""
+    try:
+        events.decode(line)
+    except EventError as error:
+        message = str(error).removeprefix("field ")
+        status = 400 if error.reason in (Reason.NOT_JSON, Reason.NOT_UTF8) else 422
+        named = re.match(r"([\w.\[\]]+): ", message) or re.fullmatch(r"expected (?:a|no) field '?([\w.]+)\b.*", message)
+        return Problem(status, error.reason.value, message, param=named[1] if named else None)
+    raise AssertionError("a line is an event to the collector and none to the gateway")
+
+
+def _keys(line: bytes) -> set[str]:
+    try:
+        return set(_KEYS.decode(line))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return set()
+
+
+def _assert_one_id(line: bytes) -> None:
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if sum(name == "event_id" for name, _ in pairs) > 1:
+            raise Problem(422, "duplicate_field", "event_id: expected it once, got it twice", param="event_id")
+        return dict(pairs)
+
+    json.loads(line, object_pairs_hook=look)
+
+
+def _refuse(breach: rules.Breach | None) -> None:
+    if breach is not None:
+        reason, field, told = breach
+        raise Problem(422, reason.value, f"{field}: {told}", param=field)
+
+
+_pseudonym: Final = lru_cache(maxsize=8_192)(pseudonym)
+"""The people of a company decide again and again; kept in memory only, and bounded."""
+_NOBODY: Final = b'"employee":""'
+"""As it stands in an encoded event; quotes within a text are escaped, so it stands nowhere else."""
+
+
+def _digest(told: bytes, raw: str | None, names: Names) -> bytes:
+    """16 bytes of SHA-256 over what was sent, the employee's id under a key so that nobody can be read off it."""
+    digest = hashlib.sha256(told, usedforsecurity=False)
+    if raw is not None:
+        digest.update(_pseudonym(raw, names.compared).encode())
+    return digest.digest()[:16]
+
+
+def _stored(event: Whole, digest: bytes, now: datetime) -> Item:
+    return _packed(event, digest, JSON.encode(event), now)
+
+
+def _packed(event: Whole, digest: bytes, body: bytes, now: datetime) -> Item:
+    suggestion = event.suggestion_id
+    return Item(
+        EVENT,
+        event.event_id,
+        digest,
+        b'{"kind":"event","event":%s,"received_at":%s}' % (body, JSON.encode(now)),
+        now,
+        suggestion if len(suggestion) == 34 and _OURS.fullmatch(suggestion) else None,
+    )
+
+
+# -- suggestions and outcomes -----------------------------------------------------------------------------------------
+
+
+def suggestion_item(record: SuggestionRecord, now: datetime) -> Item:
+    """What is stored of a suggestion before it is shown."""
+    body = JSON.encode(record)
+    digest = hashlib.sha256(body, usedforsecurity=False).digest()[:16]
+    return Item(SUGGESTION, record.suggestion_id, digest, b'{"kind":"suggestion","suggestion":%s}' % body, now)
+
+
+def outcome_item(outcome: Outcome, record: SuggestionRecord, now: datetime) -> Item:
+    """What is stored of an outcome: what the tool sent, with the workflow and the day of its suggestion.
+
+    Raises:
+        Problem: an id is not printable, or it was observed before the suggestion or in the future.
+    """
+    for name in ("outcome_id", "suggestion_id", "name"):
+        if not rules.is_id(getattr(outcome, name)):
+            _refuse(rules.bad_id(name))
+    outcome.observed_at = observed = wire.utc(outcome.observed_at, "observed_at")
+    if observed > now + SKEW:
+        _refuse(
+            (Reason.FUTURE, "observed_at", f"expected not after now, {now.isoformat()}, got {observed.isoformat()}")
+        )
+    digest = hashlib.sha256(JSON.encode(outcome), usedforsecurity=False).digest()[:16]
+    whole = {
+        "outcome_id": outcome.outcome_id,
+        "suggestion_id": outcome.suggestion_id,
+        "workflow": record.workflow,
+        "day": record.shown_at.date(),
+        "name": outcome.name,
+        "value": outcome.value,
+        "observed_at": observed,
+        "received_at": now,
+    }
+    return Item(OUTCOME, outcome.outcome_id, digest, b'{"kind":"outcome","outcome":%s}' % JSON.encode(whole), now)
