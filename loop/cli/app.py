@@ -10,7 +10,7 @@ import sys
 import typer
 
 from loop import __version__
-from loop.cli import cycle, data, run, service
+from loop.cli import cycle, data, gateway, run, service
 from loop.errors import BadInputError, LoopError
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app.command("cycle")(cycle.cycle)
 app.command("status")(data.status)
 app.add_typer(data.hold, name="hold")
 app.command("sql")(data.sql)
+app.command("gateway")(gateway.gateway)
+app.add_typer(gateway.token, name="token")
+app.add_typer(gateway.key, name="key")
 app.command("up")(service.up)
 app.command("down")(service.down)
 app.command("doctor")(service.doctor)

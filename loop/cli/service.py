@@ -9,7 +9,7 @@ from loop.cli import output
 
 
 def up(json: bool = output.Json) -> None:
-    """Start Postgres, MLflow, the Dagster webserver and daemon; print where they are; stop them on Ctrl-C."""
+    """Start Postgres, MLflow, Dagster and the gateway; print where they are; stop them on Ctrl-C."""
     services.up(config.load(), announce=output.emit_json if json else None)
 
 

@@ -210,17 +210,6 @@ def digests(event: Event, keys: Sequence[bytes]) -> tuple[str, ...]:
     return tuple(digest(row | {"employee": pseudonym(event.employee, key)}) for key in keys)
 
 
-def sent_digest(sent: Mapping[str, Any], key: bytes) -> bytes:
-    """BLAKE2b-128 of what a client sent, 16 bytes, by which the ledger knows a second coming of its key.
-
-    An `employee` goes in as a pseudonym under `key`, which is `settings.secret("ledger")` and is never replaced: so the
-    rotation of the pseudonyms' own key makes no old event look new, and a pseudonym cannot be read off a digest.
-    """
-    who = sent.get("employee")
-    hidden = {**sent, "employee": pseudonym(who, key)} if isinstance(who, str) else sent
-    return hashlib.blake2b(msgspec.json.encode(hidden, order="sorted"), digest_size=16).digest()
-
-
 LANDED: Final = schema.INTERACTIONS.arrow
 """Landed events have the columns of `interactions`; their `batch` is empty until a batch is made of them."""
 

@@ -1,11 +1,12 @@
-"""The services that run for a home, and their sole owner: Postgres, MLflow, the Dagster webserver and daemon.
+"""The services that run for a home, and their sole owner: Postgres, MLflow, Dagster's two, the gateway's two.
 
-Commands call `session` and get databases. `up` starts everything to live with, `down` stops whatever of this home is
-running. Nothing else in Loop starts or ends a process that outlives a call.
+Commands call `session` and get databases. `up` starts everything to live with, `gateway` what tools at work speak to,
+`down` stops whatever of this home is running. Nothing else in Loop starts or ends a process that outlives a call.
 """
 
-from loop.services.doctor import Finding, doctor
-from loop.services.living import down, env, exports, up
+from loop.services.doctor import doctor
+from loop.services.finding import Finding
+from loop.services.living import down, env, exports, gateway, up
 from loop.services.postgres import Urls, locate
 from loop.services.sessions import ensure_postgres, session
 from loop.services.tools import artifacts, environment, mlflow_ui, mlflow_uri, prepare
@@ -20,6 +21,7 @@ __all__ = [
     "env",
     "environment",
     "exports",
+    "gateway",
     "locate",
     "mlflow_ui",
     "mlflow_uri",

@@ -12,34 +12,23 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from loop.config import Settings
 from loop.errors import LoopError
-from loop.services import postgres, processes, tools
+from loop.services import gateway_checks, postgres, processes, tools
+from loop.services.finding import Finding
 
 DISTRIBUTION = "loop-post-training"
 GIGABYTE = 10**9
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    detail: str
-    """What was found."""
-    mend: str | None = None
-    """What to do about it; None where all is well."""
-
-
 def doctor(settings: Settings) -> list[Finding]:
     """Every finding, good and bad, in a second or two."""
-    checks = (_python, _packages, _home, _disk, _memory, _cores, _database, _dagster, _services, _loopback)
+    machine = (_python, _packages, _home, _disk, _memory, _cores)
+    checks = (*machine, _database, _dagster, _services, gateway_checks.checks, _loopback)
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -89,7 +78,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
         yield Finding("home", False, f"others may look into {home} (mode {mode:o})", f"chmod 700 {home}")
     else:
         yield Finding("home", True, f"{home} (mode {mode:o})")
-    for path in sorted((home / "secrets").glob("[!.]*")):
+    for path in sorted((home / "secrets").rglob("[!.]*")):
         if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             yield Finding("secret", False, f"others may read {path} (mode {mode:o})", f"chmod 600 {path}")
 

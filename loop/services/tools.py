@@ -27,7 +27,7 @@ from loop.services import postgres, processes
 from loop.services.postgres import Urls
 
 SERVERS: Final = ("mlflow", "webserver", "daemon")
-"""What `loop up` runs, in the order of starting."""
+"""What `loop up` runs beside the gateway, in the order of starting."""
 
 _TELEMETRY_OFF: Final = {
     "DAGSTER_DISABLE_TELEMETRY": "yes",
@@ -202,7 +202,7 @@ def _revision(url: str) -> str | None:
 
 @dataclass(frozen=True)
 class Service:
-    """A server that `loop up` runs."""
+    """A server that runs until it is told to end."""
 
     name: str
     title: str
@@ -210,6 +210,10 @@ class Service:
     address: str
     healthy: Callable[[], bool]
     """Whether it answers. A LoopError says no as well."""
+    shown: bool = True
+    """Whether a person has any use for its address."""
+    lasting: bool = False
+    """Whether it is started again where it ends by itself; else everything ends with it."""
 
 
 def servers(settings: Settings, urls: Urls, port: Callable[[str], int]) -> list[Service]:
