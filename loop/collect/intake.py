@@ -90,6 +90,8 @@ class Intake:
             self.counts.torn_bytes = self._spool.recovered
             _log.warning("%s: %d torn bytes were set aside", spool, self._spool.recovered)
         self._ledger: Ledger | None = None
+        self._lost = ""
+        """Why the ledger is not open."""
         self._tried = float("-inf")
         self._forgot = float("-inf")
         self._trouble = (float("-inf"), "")
@@ -174,10 +176,11 @@ class Intake:
             if puts:
                 self._commit(puts)
             with self._noted():
+                self._writable()
                 if last or self._spool.due():
                     self._seal()
                 if time.monotonic() - self._forgot > _FORGET_SECONDS:
-                    self._held().forget(datetime.now(UTC) - KEEP_SUGGESTIONS)
+                    self._writable().forget(datetime.now(UTC) - KEEP_SUGGESTIONS)
                     self._forgot = time.monotonic()
         self._spool.close()
         if self._ledger is not None:
@@ -227,9 +230,9 @@ class Intake:
     def _remember(self, held: Ledger, new: Sequence[Waiting]) -> None:
         try:
             held.write([item.entry for item in new])
-        except BaseException:
+        except BaseException as error:
             # The spool has them and the ledger does not: before anything else it is opened again, and they replayed.
-            self._ledger = None
+            self._ledger, self._lost = None, str(error)
             held.close()
             raise
 
@@ -265,13 +268,16 @@ class Intake:
 
     def _held(self) -> Ledger:
         if (held := self._ledger) is None:
-            raise LoopError(f"{self._folder}: the ledger failed and is not open again yet; {self._trouble[1]}")
+            raise LoopError(f"{self._folder}: the ledger failed and could not be opened again yet: {self._lost}")
         return held
 
     def _writable(self) -> Ledger:
         if self._ledger is None and time.monotonic() - self._tried > _RETRY_SECONDS:
             self._tried = time.monotonic()
-            self._open_ledger()
+            try:
+                self._open_ledger()
+            except LoopError as error:
+                self._lost = str(error)
         return self._held()
 
     def _open_ledger(self) -> None:

@@ -89,7 +89,7 @@ class Ledger:
         self._start = b""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._keys = rocksdict.Rdict(str(folder), _options(), {"suggestions": _options()})
+            self._keys = rocksdict.Rdict(str(folder), (options := _options()), {"suggestions": options})
         except Exception as error:  # the binding raises bare Exception
             raise self._failed("to open", error) from error
         self._suggestions = self._keys.get_column_family("suggestions")
