@@ -5,9 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import msgspec
 import pyarrow as pa
 
 from loop.gateway.wire import JSON, Failure, Problem
@@ -15,6 +14,27 @@ from loop.gateway.wire import JSON, Failure, Problem
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Request(NamedTuple):
+    """One request, its body not read yet."""
+
+    scope: Scope
+    receive: Receive
+
+
+class Reply(NamedTuple):
+    """An answer: whole, or a stream of server-sent events."""
+
+    status: int
+    body: bytes = b""
+    headers: Headers = ()
+    type: bytes = b"application/json"
+    items: int = 0
+    """Items of which it speaks, for the log."""
+    stream: AsyncIterator[bytes] | None = None
+
 
 PIECE: Final = 1 << 20
 """Bytes that a body is unpacked by at a time: what a small body can at most become before it is looked at again."""
@@ -148,34 +168,37 @@ class _Zstandard:
 
 # -- answering --------------------------------------------------------------------------------------------------------
 
-Headers = Sequence[tuple[bytes, bytes]]
-_JSON_TYPE: Final = (b"content-type", b"application/json")
 _ALWAYS: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
-async def send(
-    send: Send, body: bytes, *, status: int = 200, type_: tuple[bytes, bytes] = _JSON_TYPE, headers: Headers = ()
-) -> None:
-    """One reply with its whole body."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [type_, length, *_ALWAYS, *headers]})
-    await send({"type": "http.response.body", "body": body})
+async def answer(send: Send, reply: Reply) -> None:
+    """Send a reply."""
+    headers = [(b"content-type", reply.type), *_ALWAYS, *reply.headers]
+    if reply.stream is None:
+        headers.append((b"content-length", b"%d" % len(reply.body)))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if reply.stream is not None:
+        async for part in reply.stream:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
-async def send_json(send_: Send, value: Any, *, status: int = 200, headers: Headers = ()) -> None:
-    await send(send_, JSON.encode(value), status=status, headers=headers)
-
-
-async def send_problem(send_: Send, problem: Problem) -> None:
+def failure(problem: Problem) -> Reply:
     """The reply to a request that is not answered as asked."""
     headers = []
     if problem.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, ceil(problem.retry_after))))
     if problem.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    await send_json(send_, Failure(error=problem.error()), status=problem.status, headers=headers)
+    if problem.allow:
+        headers.append((b"allow", ", ".join(problem.allow).encode()))
+    return Reply(problem.status, JSON.encode(Failure(error=problem.error())), headers)
 
 
-def sse(value: Any) -> bytes:
-    """One event of a stream of server-sent events."""
-    return b"data: %s\n\n" % msgspec.json.encode(value)
+def event(value: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: %s\n\n" % JSON.encode(value)
+
+
+DONE: Final = b"data: [DONE]\n\n"
+"""How OpenAI ends a stream."""

@@ -21,6 +21,8 @@ HEADER_BYTES: Final = 32_768
 """Most bytes of request line and headers together."""
 UNREAD_SECONDS: Final = 30
 """How long a reply waits for a client that does not read it."""
+UNWANTED_BYTES: Final = 64 << 20
+"""How much of a body is still read after it was answered, so that the client gets to read the answer."""
 CONNECTIONS: Final = 4_096
 """Most at a time."""
 
@@ -39,6 +41,7 @@ class Protocol(HttpToolsProtocol):
     """When, on the loop's clock, the request under way must have arrived whole; None while nothing is waited for."""
     _head = 0
     _in_head = True
+    _unwanted = 0
     _unread = 0
     """Seconds for which the client has not read."""
 
@@ -83,6 +86,11 @@ class Protocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline += len(body) / SLOWEST
         super().on_body(body)
+
+        if self.cycle.response_complete:  # answered before it was all sent: the rest is thrown away
+            self._unwanted += len(body)
+            if self._unwanted > UNWANTED_BYTES:
+                self.transport.close()
 
     def on_message_complete(self) -> None:
         self._deadline, self._in_head = None, True

@@ -75,7 +75,7 @@ def read(line: bytes) -> Whole | Feedback:
         Problem: it is neither a whole event nor a short one; the message names the field.
     """
     if len(line) > LINE_BYTES:
-        raise wire.too_long(len(line))
+        raise wire.too_long()
     whole = says_all(line)
     try:
         item = _whole(line) if whole else wire.decode(wire.FEEDBACK, line)
@@ -160,8 +160,8 @@ def _filled(feedback: Feedback, record: SuggestionRecord, employee: str, now: da
     shown = record.shown_at if feedback.shown_at is None else feedback.shown_at
     reasons, decided = feedback.reasons, feedback.decided_at
     if decided is not None:
-        if feedback.shown_at is None and decision is not Decision.IGNORE and shown - SKEW <= decided < shown:
-            # Shown by our clock, decided by the tool's, which is a little behind: no time is better than a false one.
+        if feedback.shown_at is None and decision is not Decision.IGNORE and decided < shown:
+            # Shown by our clock, decided by the tool's, which is behind: no time is better than a false one.
             decided, reasons = None, [*reasons, *([] if CLOCK_BACKWARDS in reasons else [CLOCK_BACKWARDS])]
     elif decision is not Decision.IGNORE and CLOCK_BACKWARDS not in reasons:
         decided = max(now, shown)

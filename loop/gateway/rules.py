@@ -87,9 +87,9 @@ def _ids(event: Any) -> Breach | None:
 def _sizes(event: Any) -> Breach | None:
     if event.final_text is not None and len(event.final_text) > TEXT_CHARS:
         return Reason.TOO_LONG, "final_text", f"expected at most {TEXT_CHARS} characters, got {len(event.final_text)}"
-    if event.visibility and (found := _tags("visibility", event.visibility)):
+    if event.visibility and (found := tags("visibility", event.visibility)):
         return found
-    if event.reasons and (found := _tags("reasons", event.reasons)):
+    if event.reasons and (found := tags("reasons", event.reasons)):
         return found
     if event.purposes:
         if len(event.purposes) > ITEMS:
@@ -99,10 +99,11 @@ def _sizes(event: Any) -> Breach | None:
     return None
 
 
-def _tags(name: str, tags: Sequence[str]) -> Breach | None:
-    if len(tags) > ITEMS:
-        return Reason.TOO_LONG, name, f"expected at most {ITEMS} items, got {len(tags)}"
-    if any(len(tag) > ID_CHARS for tag in tags):
+def tags(name: str, given: Sequence[str]) -> Breach | None:
+    """The rules of visibility and reasons."""
+    if len(given) > ITEMS:
+        return Reason.TOO_LONG, name, f"expected at most {ITEMS} items, got {len(given)}"
+    if any(len(tag) > ID_CHARS for tag in given):
         return Reason.TOO_LONG, name, f"expected items of at most {ID_CHARS} characters"
     return None
 

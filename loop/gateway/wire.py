@@ -218,7 +218,7 @@ _TYPES: Final = {
 class Problem(LoopError):  # noqa: N818 - what a request is told, not an error of ours
     """Why a request, or one item of it, is not answered as asked. The message is for the tool's developer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         status: int,
         code: str,
@@ -226,6 +226,7 @@ class Problem(LoopError):  # noqa: N818 - what a request is told, not an error o
         *,
         param: str | None = None,
         retry_after: float | None = None,
+        allow: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -233,6 +234,8 @@ class Problem(LoopError):  # noqa: N818 - what a request is told, not an error o
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.allow = allow
+        """The methods of the path, for 405."""
 
     def error(self, *, of_item: bool = False) -> Error:
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
@@ -328,9 +331,21 @@ def utc(time: datetime, param: str) -> datetime:
         ) from None
 
 
-def too_long(got: int) -> Problem:
+def decode_array(body: bytes) -> list[msgspec.Raw]:
+    """The items of an array, not decoded yet.
+
+    Raises:
+        Problem: 400 if it is not UTF-8 or no JSON array.
+    """
+    try:
+        return _ARRAY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+
+
+def too_long() -> Problem:
     """An item longer than the longest line of an import."""
-    return Problem(413, "too_long", f"expected at most {LINE_BYTES:,} bytes an item, got {got:,}")
+    return Problem(413, "too_long", f"expected at most {LINE_BYTES:,} bytes an item, got more")
 
 
 JSON: Final = msgspec.json.Encoder()
@@ -338,4 +353,4 @@ SUGGEST: Final = msgspec.json.Decoder(Suggest)
 CHAT: Final = msgspec.json.Decoder(Chat)
 FEEDBACK: Final = msgspec.json.Decoder(Feedback)
 OUTCOME: Final = msgspec.json.Decoder(Outcome)
-ITEMS_OF_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
