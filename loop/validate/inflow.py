@@ -40,6 +40,15 @@ class _Frame(msgspec.Struct):
     kind: str
     event: msgspec.Raw = msgspec.Raw()
     outcome: msgspec.Raw = msgspec.Raw()
+    received_at: msgspec.Raw = msgspec.Raw()
+    """When the gateway acknowledged an event."""
+
+    def whole_event(self) -> bytes:
+        """The event with the time of its receipt, which its sender left to the gateway."""
+        event = bytes(self.event)
+        if b'"received_at":' in event:  # within a text the quotes would be escaped
+            return event
+        return b'%s,"received_at":%s}' % (event[:-1], bytes(self.received_at))
 
 
 class _Place(msgspec.Struct):
@@ -138,8 +147,9 @@ class _Reading:
                             self.outcomes.append(record)
                             self.touched.add((outcome.day, outcome.workflow))
                         case "event":
-                            self._touch(bytes(frame.event))
-                            yield Record(line, bytes(frame.event), path=segment.name)
+                            event = frame.whole_event()
+                            self._touch(event)
+                            yield Record(line, event, path=segment.name)
                         case other:
                             raise AssertionError(f"a frame of kind {other!r} in {segment}")
             except LoopError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,17 @@ def test_each_kind_goes_where_it_belongs_and_the_segment_goes_last(home: Home, s
     assert {(row["employee"], row["source"]) for row in rows} == {(PSEUDONYM, "gateway")}
     [outcome] = home.lake.read("outcomes").to_pylist()
     assert (outcome["outcome_id"], outcome["event_id"]) == ("o1", f"{DAY}-e1")
+
+
+def test_an_event_was_received_when_it_was_acknowledged(home: Home, spool: Spool) -> None:
+    text = 'he wrote "received_at": never'
+    told = event(decision(1, "modify", 0, text, employee=PSEUDONYM))
+    del told["received_at"]
+    segment(spool, msgspec.json.encode({"kind": "event", "event": told, "received_at": "2026-01-05T12:34:56.789Z"}))
+    drained(home)
+    [row] = home.lake.read("interactions").to_pylist()
+    assert row["final_text"] == text
+    assert row["received_at"] == datetime(2026, 1, 5, 12, 34, 56, 789_000, UTC)
 
 
 def test_a_conflict_is_kept_once_and_without_a_second_pseudonym(home: Home, spool: Spool) -> None:
