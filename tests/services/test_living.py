@@ -19,29 +19,31 @@ from sqlalchemy.engine import make_url
 
 from loop.config import Settings
 from loop.errors import LoopError
-from loop.services import down, processes, session, tools, up
+from loop.gateway import access
+from loop.services import down, living, processes, session, tools, up
 from loop.services.processes import Record
+from loop.state import State
 
 UP = """
 import json, sys
 from pathlib import Path
 from loop.config import load
 from loop.errors import LoopError
-from loop.services import tools, up
+from loop.services import gateway, tools, up
 found = tools.repository_file
 tools.repository_file = lambda name: Path(sys.argv[1]) / name if name == "workspace.yaml" else found(name)
 try:
-    up(load(), lambda addresses: print(json.dumps(addresses), flush=True))
+    (up if sys.argv[2] == "up" else gateway)(load(), lambda addresses: print(json.dumps(addresses), flush=True))
 except LoopError as error:
     sys.exit(str(error))
 """
 
 
 @contextlib.contextmanager
-def running(settings: Settings, project: Path) -> Iterator[subprocess.Popen[str]]:
-    """`loop up` of that project, in a process of its own."""
+def running(settings: Settings, project: Path, command: str = "up") -> Iterator[subprocess.Popen[str]]:
+    """`loop up` of that project, or `loop gateway`, in a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-c", UP, str(project)],
+        [sys.executable, "-c", UP, str(project), command],
         env={**os.environ, "LOOP_HOME": str(settings.home)},
         cwd=project,
         stdout=subprocess.PIPE,
@@ -64,11 +66,11 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def families(settings: Settings) -> dict[str, list[psutil.Process]]:
     recorded = processes.read(settings).processes
-    return {name: processes._family(settings, name, recorded.get(name)) for name in (*tools.SERVERS, "postgres")}
+    return {name: processes._family(settings, name, recorded.get(name)) for name in (*living.SERVERS, "postgres")}
 
 
 def started(settings: Settings) -> bool:
-    return set(tools.SERVERS) <= set(processes.read(settings).processes)
+    return set(living.SERVERS) <= set(processes.read(settings).processes)
 
 
 @pytest.mark.slow
@@ -86,10 +88,11 @@ def test_up_killed_up_again_down(prepared_home: Settings, project: Path) -> None
     with running(home, project) as second:
         assert second.stdout is not None
         addresses = json.loads(second.stdout.readline())
-        assert [p for name in tools.SERVERS for p in orphans[name] if processes._living(p)] == []
+        assert [p for name in living.SERVERS for p in orphans[name] if processes._living(p)] == []
         assert addresses == {
             "MLflow": f"http://127.0.0.1:{ports['mlflow']}",
             "Dagster": f"http://127.0.0.1:{ports['webserver']}",
+            "Gateway": f"http://127.0.0.1:{ports['gateway']}",
         }
         check_what_runs(home, addresses)
         with pytest.raises(LoopError, match="`loop up` runs already"):
@@ -111,6 +114,8 @@ def check_what_runs(home: Settings, addresses: dict[str, str]) -> None:
     """Healthy, on this machine only, and no password where others may read it."""
     with urllib.request.urlopen(addresses["MLflow"] + "/health", timeout=10) as answer:
         assert answer.read() == b"OK"
+    with urllib.request.urlopen(addresses["Gateway"] + "/healthz", timeout=10) as answer:
+        assert answer.status == 200
     port = int(addresses["Dagster"].rpartition(":")[2])
     assert tools.load_errors(port) == []
     assets = tools.graphql(port, "{assetNodes {assetKey {path}}}")
@@ -144,6 +149,71 @@ def test_up_stops_everything_however_it_ends(prepared_home: Settings, project: P
             assert "MLflow ended by itself; see " in said
     assert [member for member in family if processes._living(member)] == []
     assert not any(families(prepared_home).values())
+
+
+EVENT = {
+    "suggestion_id": "s1", "revises": None, "episode_id": "e", "turn": 0, "task_id": None, "workflow": "ads",
+    "shown_at": "2026-01-05T08:00:00Z", "decided_at": "2026-01-05T08:00:05Z", "employee": "alice@example.org",
+    "team": "north", "region": None, "visibility": [], "prompt": [{"role": "user", "content": "brief"}],
+    "candidates": [{"position": 0, "text": "one", "logprob": -1.5}], "model_version": "m1", "arm_propensity": 1.0,
+    "order_propensity": 1.0, "decision": "accept", "chosen": 0, "final_text": "one", "reasons": [], "dwell_ms": 5000,
+    "purposes": ["training"],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_gateway_lasts(home: Settings, project: Path) -> None:
+    """What of it is killed is there again, what it acknowledged too; and without its keeper it goes on serving."""
+    with running(home, project, "gateway") as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["Gateway"]
+        assert set(processes.read(home).processes) == {"up", "postgres", "generator", "gateway"}
+        with session(home) as urls:
+            state = State.open(urls.loop)
+            token = access.create(
+                state, tool="desk", workflows=["ads"], scopes=["feedback"], purposes=["training"], author="ann"
+            )
+            state.close()
+
+        def send(name: str) -> str | None:
+            """What became of an event; None where nobody answers, or does not know the token yet."""
+            request = urllib.request.Request(
+                f"{address}/v1/feedback",
+                json.dumps({**EVENT, "event_id": name}).encode(),
+                {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            )
+            with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
+                return str(json.load(answer)["status"])
+            return None
+
+        wait(lambda: send("first") is not None, 5.0)
+        assert send("first") == "duplicate"
+        for name in ("generator", "postgres", "gateway"):
+            before = processes.read(home).processes[name]
+            os.kill(before.pid, signal.SIGKILL)
+            if name != "gateway":
+                assert send(f"while {name} is away") == "stored"
+            wait(lambda name=name, before=before: alive(home, name) and not before.alive, 20.0)
+        wait(lambda: send("first") == "duplicate", 20.0)
+        assert send("while postgres is away") == "duplicate"
+        assert processes.read(home).processes["gateway"].address == address
+
+        process.kill()
+        process.wait()
+        assert send("while nobody keeps it") == "stored"
+    with running(home, project, "gateway") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["Gateway"] == address, "a tool's setting stays good"
+        wait(lambda: send("while nobody keeps it") == "duplicate", 5.0)
+        with pytest.raises(LoopError, match="or `loop gateway` does"):
+            up(home)
+        assert down(home) == ["up"]
+    assert not any(families(home).values())
+
+
+def alive(settings: Settings, name: str) -> bool:
+    found = processes.read(settings).processes.get(name)
+    return found is not None and found.alive
 
 
 def test_down_is_harmless_where_nothing_runs(bare_settings: Settings, home: Settings) -> None:
