@@ -125,6 +125,15 @@ class Model:
             raise BadInputError(f"{name}: expected a tokenizer with an end-of-sequence token, found none")
         return cls(network.eval(), tokenizer, context=context)
 
+    def leave_files(self) -> None:
+        """Hold the weights in memory of this process's own.
+
+        A model is mapped from its files as it is loaded: whoever shortened one of them would end the process (SIGBUS),
+        and whoever wrote into it would change the model.
+        """
+        for tensor in (*self.network.parameters(), *self.network.buffers()):
+            tensor.data = tensor.data.clone()
+
     @property
     def is_nano(self) -> bool:
         """Whether it descends from a base made by loop.train.nano: small enough to train every parameter."""

@@ -114,6 +114,13 @@ def champion_now(state: State) -> str | None:
         return _champion(connection, state.tables["releases"], before=None)
 
 
+def champions(state: State, most: int) -> list[str]:
+    """The last `most` model versions that served, the one that serves now first. Empty in a home without a base."""
+    with state.engine.connect() as connection:
+        found = connection.execute(_champions(state.tables["releases"]).limit(most)).scalars().all()
+    return [str(version) for version in found]
+
+
 def history(state: State) -> list[Release]:
     """Every decision in the order of cycles and attempts."""
     releases = state.tables["releases"]
@@ -221,17 +228,20 @@ def _not_live(connection: sa.Connection, releases: sa.Table, cycle: date, champi
 
 def _champion(connection: sa.Connection, releases: sa.Table, *, before: date | None) -> str | None:
     """The last live promotion, of cycles before `before` if that is given, else the base."""
-    base_last = releases.c.decision == BASE
-    query = (
-        sa.select(releases.c.challenger)
-        .where(releases.c.live)
-        .order_by(base_last, releases.c.cycle.desc(), releases.c.attempt.desc())
-        .limit(1)
-    )
+    query = _champions(releases).limit(1)
     if before is not None:
-        query = query.where(sa.or_(base_last, releases.c.cycle < before))
+        query = query.where(sa.or_(releases.c.decision == BASE, releases.c.cycle < before))
     found = connection.execute(query).scalar()
     return None if found is None else str(found)
+
+
+def _champions(releases: sa.Table) -> sa.Select[tuple[str]]:
+    """Everything that was ever promoted and live, the last first, the base last."""
+    return (
+        sa.select(releases.c.challenger)
+        .where(releases.c.live)
+        .order_by(releases.c.decision == BASE, releases.c.cycle.desc(), releases.c.attempt.desc())
+    )
 
 
 def _next_attempt(connection: sa.Connection, releases: sa.Table, cycle: date) -> int:

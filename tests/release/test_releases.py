@@ -100,6 +100,16 @@ def test_a_promotion_serves_from_the_next_cycle_on(based: State) -> None:
     assert now(based) == "m1"
 
 
+def test_those_who_served_are_listed_from_the_last_to_the_base(based: State) -> None:
+    assert releases.champions(based, 2) == ["m0"]
+    decide(based, 5, "m1", against="m0")
+    decide(based, 6, "m2", against="m1", promoted=False)
+    decide(based, 7, "m3", against="m1")
+    assert releases.champions(based, 2) == ["m3", "m1"]
+    assert releases.champions(based, 9) == ["m3", "m1", "m0"]
+    assert releases.champions(based, 1) == [now(based)]
+
+
 def test_a_refusal_moves_nothing_and_is_kept(based: State) -> None:
     release = decide(based, 2, "m1", against="m0", promoted=False)
     assert not release.live
