@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from loop.schema.base import FIRST_DAY, WORKFLOWS, BatchStatus, Column, Decision, Origin, Privacy, Split, Store, Table
+from loop.schema.base import (
+    BUILT_IN,
+    FIRST_DAY,
+    WORKFLOWS,
+    BatchStatus,
+    Column,
+    Decision,
+    Origin,
+    Privacy,
+    Split,
+    Store,
+    Table,
+)
 from loop.schema.lake import (
     BENCHMARK,
     CANDIDATES,
@@ -39,6 +51,7 @@ __all__ = [
     "AUDIT",
     "BATCHES",
     "BENCHMARK",
+    "BUILT_IN",
     "CANDIDATES",
     "COMPARISONS",
     "DEMONSTRATIONS",

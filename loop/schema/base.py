@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -9,6 +11,8 @@ from functools import cached_property
 from typing import Final
 
 import pyarrow as pa
+
+from loop.errors import BadInputError
 
 
 class Privacy(StrEnum):
@@ -57,7 +61,26 @@ class Split(StrEnum):
 FIRST_DAY: Final = date(2021, 1, 1)
 """The first day that data can be of: where the partitions begin."""
 
-WORKFLOWS: Final = ("ads", "moderation", "design", "comms")
+BUILT_IN: Final = ("ads", "moderation", "design", "comms")
+"""The workflows that Loop brings along; the simulated organisation has them and no other."""
+
+WORKFLOW_PLUGINS: Final = "loop.workflows"
+"""The group of entry points by which an installed package brings workflows of its own: name = "module:WORKFLOW"."""
+
+
+def _own() -> tuple[str, ...]:
+    """Names of the workflows that installed packages bring, in order; none of their code is run here."""
+    names = {found.name for found in importlib.metadata.entry_points(group=WORKFLOW_PLUGINS)}
+    for name in names:
+        if name in BUILT_IN or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
+            raise BadInputError(
+                f"entry point {name!r} of {WORKFLOW_PLUGINS}: expected up to 32 of a-z, 0-9, _ and -, and none of "
+                f"{', '.join(BUILT_IN)}; rename it in the package that brings it"
+            )
+    return tuple(sorted(names))
+
+
+WORKFLOWS: Final = (*BUILT_IN, *_own())
 """The workflows that partition the data, in the order in which they are shown."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from loop.schema import Decision
 from loop.simulate.streams import stream
-from loop.workflows import WORKFLOWS
+from loop.workflows import BUILT_IN
 
 Event = dict[str, Any]
 
@@ -29,7 +29,7 @@ def shuffle_decisions(events: Sequence[Event], seed: int) -> list[Event]:
         events: as sent by the client, of one or more workflows; order, ids and what was shown are kept.
     """
     shuffled = list(events)
-    for workflow in WORKFLOWS:
+    for workflow in BUILT_IN:
         places = [i for i, event in enumerate(events) if event["workflow"] == workflow]
         rng = stream(seed, "shuffle", workflow, *(events[i]["event_id"] for i in places))
         order = rng.permutation(places)
@@ -62,11 +62,11 @@ def _with_decision_of(rng: np.random.Generator, event: Event, other: Event) -> E
 
 def _crossed(rng: np.random.Generator, workflow: str, text: str, beside: str, n: int) -> tuple[str, list[str]]:
     """`text` with `n` of the parts in which `beside` differs taken from there, and the names of those parts."""
-    parse = WORKFLOWS[workflow].parse
+    parse = BUILT_IN[workflow].parse
     parts, others = parse(text) or {}, parse(beside) or {}
-    if set(parts) != set(WORKFLOWS[workflow].parts) or set(others) != set(parts):
+    if set(parts) != set(BUILT_IN[workflow].parts) or set(others) != set(parts):
         return text, []
     differing = [part for part in parts if parts[part] != others[part]]
     swapped = [differing[i] for i in sorted(rng.permutation(len(differing))[:n])]
     crossed = {**parts, **{part: others[part] for part in swapped}}
-    return (WORKFLOWS[workflow].render(crossed) if swapped else text), swapped
+    return (BUILT_IN[workflow].render(crossed) if swapped else text), swapped

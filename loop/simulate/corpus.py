@@ -17,7 +17,7 @@ import numpy as np
 from loop.simulate.prompts import GRAMMARS, Brief, Purpose, draw
 from loop.simulate.streams import stream
 from loop.simulate.world import Reals, World
-from loop.workflows import WORKFLOWS
+from loop.workflows import BUILT_IN
 
 HABIT: Final = 0.7
 """Share of the parts that follow the habit; the others are uniform over the house's list."""
@@ -41,7 +41,7 @@ def _draw(rng: np.random.Generator, workflow: str) -> Habits:
     """One habitual value for each value of the attribute that a part looks at, spread evenly over the values."""
     grammar = GRAMMARS[workflow]
     drawn = {}
-    for part, values in WORKFLOWS[workflow].parts.items():
+    for part, values in BUILT_IN[workflow].parts.items():
         rows = len(grammar.attributes[grammar.looks_at[part]])
         table = np.full((rows, len(values)), (1 - HABIT) / len(values))
         table[np.arange(rows), rng.permutation(np.resize(rng.permutation(len(values)), rows))] += HABIT
@@ -51,7 +51,7 @@ def _draw(rng: np.random.Generator, workflow: str) -> Habits:
 
 def answer(rng: np.random.Generator, drawn: Habits, brief: Brief) -> str:
     """An answer to a brief as habit has it, each part drawn on its own."""
-    grammar, workflow = GRAMMARS[brief.workflow], WORKFLOWS[brief.workflow]
+    grammar, workflow = GRAMMARS[brief.workflow], BUILT_IN[brief.workflow]
     names = list(grammar.attributes)
     parts = {}
     for (part, table), luck in zip(drawn.items(), rng.random(len(drawn)), strict=True):

@@ -16,14 +16,14 @@ from typing import Any, Final
 import numpy as np
 
 from loop.errors import BadInputError
-from loop.schema import WORKFLOWS as NAMES
+from loop.schema import BUILT_IN as NAMES
 from loop.schema import Decision
 from loop.simulate import people
 from loop.simulate.corpus import corpus, habits
 from loop.simulate.prompts import Brief, Purpose, distinct, draw, read
 from loop.simulate.streams import number, stream
 from loop.simulate.world import PLEASING, World
-from loop.workflows import WORKFLOWS
+from loop.workflows import BUILT_IN
 
 Messages = list[dict[str, str]]
 Event = dict[str, Any]
@@ -272,12 +272,12 @@ class Organisation:
 
     def utility(self, workflow: str, prompt: Messages, answer: str) -> float:
         """True utility: 0 for a random and 1 for the best answer; one that does not parse scores as the worst."""
-        return self.world.utility(read(workflow, prompt), WORKFLOWS[workflow].parse(answer))
+        return self.world.utility(read(workflow, prompt), BUILT_IN[workflow].parse(answer))
 
     def constant(self, workflow: str) -> tuple[str, float]:
         """The one answer that is best on average over all training briefs (exact), and its mean utility on `final`."""
         parts, _ = self.world.constant(workflow)
-        answer = WORKFLOWS[workflow].render(parts)
+        answer = BUILT_IN[workflow].render(parts)
         utilities = [self.utility(workflow, prompt, answer) for prompt in self.final_prompts(workflow)]
         return answer, float(np.mean(utilities))
 
@@ -288,11 +288,11 @@ class Organisation:
             if not event["final_text"]:
                 continue
             rng = stream(self.seed, "outcome", event["event_id"])
-            parts = WORKFLOWS[event["workflow"]].parse(event["final_text"]) or {}
+            parts = BUILT_IN[event["workflow"]].parse(event["final_text"]) or {}
             part, value = PLEASING[event["workflow"]]
             utility = self.utility(event["workflow"], event["prompt"], event["final_text"])
             harm = HARM if parts.get(part) == value else 0.0
-            later = timedelta(days=float(rng.uniform(0.5, 1.0) * WORKFLOWS[event["workflow"]].attribution_window.days))
+            later = timedelta(days=float(rng.uniform(0.5, 1.0) * BUILT_IN[event["workflow"]].attribution_window.days))
             found.append(
                 {
                     "event_id": event["event_id"],

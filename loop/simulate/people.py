@@ -20,7 +20,7 @@ from loop.schema import Decision
 from loop.simulate.prompts import Brief
 from loop.simulate.streams import stream
 from loop.simulate.world import PLEASING, Reals, World
-from loop.workflows import WORKFLOWS, Parts
+from loop.workflows import BUILT_IN, Parts
 
 READING: Final = 0.15
 """Error of a person of skill 1, fresh, on an easy day, in reading one cell of the fit; utility units."""
@@ -149,7 +149,7 @@ class Moment:
             return Judgement(Decision.IGNORE, None, None, (), None)
         if rng.random() < person.carelessness * tired + self.state.haste:
             return Judgement(Decision.ACCEPT, 0, candidates[0], (), _dwell(rng, 1.0))
-        parsed = [WORKFLOWS[self.brief.workflow].parse(text) for text in candidates]
+        parsed = [BUILT_IN[self.brief.workflow].parse(text) for text in candidates]
         looks = [self.impression(parts) for parts in parsed]
         looks[0] += person.position_bias
         chosen = int(np.argmax(looks))
@@ -160,7 +160,7 @@ class Moment:
         if edits and set(parts) == set(self.seen) and looks[chosen] >= person.strictness - EDITABLE:
             repaired = self._edited(parts, repairs=1 if rng.random() < person.anchoring else 2)
             if tags := tuple(part for part in parts if repaired[part] != parts[part]):
-                text = WORKFLOWS[self.brief.workflow].render(repaired)
+                text = BUILT_IN[self.brief.workflow].render(repaired)
                 return Judgement(Decision.MODIFY, chosen, text, tags, _dwell(rng, reading + 8.0 * len(tags)))
         return Judgement(Decision.REJECT, None, None, tuple(self._faults(parts)[:1]), _dwell(rng, reading))
 
@@ -169,18 +169,18 @@ class Moment:
 
         Its worst fault is repaired if it now falls short of the person's standard; None if it stands.
         """
-        parts = WORKFLOWS[self.brief.workflow].parse(text) or {}
+        parts = BUILT_IN[self.brief.workflow].parse(text) or {}
         if set(parts) != set(self.seen) or self.impression(parts) >= self.person.strictness:
             return None
         repaired = self._edited(parts, repairs=1)
         if not (tags := tuple(part for part in parts if repaired[part] != parts[part])):
             return None
-        final = WORKFLOWS[self.brief.workflow].render(repaired)
+        final = BUILT_IN[self.brief.workflow].render(repaired)
         return Judgement(Decision.MODIFY, None, final, tags, _dwell(self.rng, 15.0))
 
     def compare(self, left: str, right: str) -> tuple[str, timedelta]:
         """Which of two answers the person prefers, `left`, `right`, `tie` or `neither`, and the time it took."""
-        parse = WORKFLOWS[self.brief.workflow].parse
+        parse = BUILT_IN[self.brief.workflow].parse
         looks = [self.impression(parse(text)) for text in (left, right)]
         lead = looks[0] + self.person.position_bias - looks[1]
         time = _dwell(self.rng, 9.0)
@@ -192,7 +192,7 @@ class Moment:
 
     @property
     def _house(self) -> Mapping[str, tuple[str, ...]]:
-        return WORKFLOWS[self.brief.workflow].parts
+        return BUILT_IN[self.brief.workflow].parts
 
     def _looks(self, part: str, parts: Parts) -> float:
         """How a part of an answer looks; missing or off the house's list, as bad as any value does."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from loop.errors import BadInputError
 from loop.simulate.streams import number
-from loop.workflows import WORKFLOWS
+from loop.workflows import BUILT_IN
 
 Attributes = tuple[int, ...]
 """One value of each attribute of a brief, as indices in the order of its grammar."""
@@ -172,7 +172,7 @@ GRAMMARS: Final[dict[str, Grammar]] = {
     ),
 }
 
-assert all(set(g.looks_at) == set(WORKFLOWS[w].parts) for w, g in GRAMMARS.items())
+assert all(set(g.looks_at) == set(BUILT_IN[w].parts) for w, g in GRAMMARS.items())
 
 
 @cache

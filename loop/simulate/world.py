@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loop.simulate.prompts import GRAMMARS, Attributes, Brief, Purpose, combinations
 from loop.simulate.streams import stream
-from loop.workflows import WORKFLOWS, Parts
+from loop.workflows import BUILT_IN, Parts
 from loop.workflows.ads import EXAGGERATED, LEVELS
 from loop.workflows.comms import FLATTERING as FLATTERING_LEAD
 from loop.workflows.design import FLATTERING as FLATTERING_VERDICT
@@ -72,7 +72,7 @@ class World:
     @cached_property
     def fits(self) -> dict[str, tuple[Fit, ...]]:
         """By workflow, one per part of the answer, in the order of the form."""
-        return {name: _fits(stream(self.seed, "world", name), name) for name in WORKFLOWS}
+        return {name: _fits(stream(self.seed, "world", name), name) for name in BUILT_IN}
 
     def gains(self, workflow: str, attributes: Attributes) -> dict[str, Reals]:
         """What each value of each part adds to the utility of an answer to a brief with these attributes."""
@@ -85,7 +85,7 @@ class World:
 
         An answer that does not parse (`parts` None) therefore scores exactly as the worst answer there is.
         """
-        house, given = WORKFLOWS[brief.workflow].parts, parts or {}
+        house, given = BUILT_IN[brief.workflow].parts, parts or {}
         total = 0.0
         for part, row in self.gains(brief.workflow, brief.attributes).items():
             value = given.get(part)
@@ -94,7 +94,7 @@ class World:
 
     def best(self, brief: Brief) -> dict[str, str]:
         """The best answer to a brief; its utility is 1."""
-        house = WORKFLOWS[brief.workflow].parts
+        house = BUILT_IN[brief.workflow].parts
         gains = self.gains(brief.workflow, brief.attributes)
         return {part: house[part][int(row.argmax())] for part, row in gains.items()}
 
@@ -163,7 +163,7 @@ def _fits(rng: np.random.Generator, workflow: str) -> tuple[Fit, ...]:
 
 def _draw(rng: np.random.Generator, workflow: str) -> tuple[Fit, ...]:
     """Draw the fits of a workflow's parts, with weights between 0.7 and 1.3 of each other."""
-    grammar, house = GRAMMARS[workflow], WORKFLOWS[workflow].parts
+    grammar, house = GRAMMARS[workflow], BUILT_IN[workflow].parts
     names = list(grammar.attributes)
     fits = []
     for part, values in house.items():

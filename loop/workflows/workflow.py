@@ -116,7 +116,8 @@ class Workflow:
         if parts is None:
             return grades
         listed = sum(parts.get(part) in values for part, values in self.parts.items())
-        grades["house_list"] = listed / len(self.parts)
+        if self.parts:
+            grades["house_list"] = listed / len(self.parts)
         for rule in self.rules:
             if (verdict := rule.check(prompt, parts)) is not None:
                 grades[rule.name] = verdict
