@@ -24,23 +24,51 @@ class Source(StrEnum):
 
     JSONL = "jsonl"
     COAUTHOR = "coauthor"
+    OTEL = "otel"
+    LANGFUSE = "langfuse"
+    MLFLOW = "mlflow"
 
 
-def import_(
-    source: Annotated[Source, typer.Argument(help="jsonl: our own events. coauthor: the CoAuthor archive or folder.")],
+def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    source: Annotated[
+        Source,
+        typer.Argument(
+            help="jsonl: our own events. coauthor: the CoAuthor archive or folder. otel: traces (and logs) in OTLP's "
+            "JSON. langfuse: its exports of traces with scores. mlflow: traces of MLflow 3 with assessments."
+        ),
+    ],
     path: Annotated[Path, typer.Argument(help="A file, or a folder where the source reads folders.")],
     sessions: Annotated[
         Path | None,
         typer.Option(help="coauthor: the CSV of sessions; by default the one of the same stem beside PATH."),
     ] = None,
+    workflow: Annotated[
+        str | None,
+        typer.Option(help="otel, langfuse, mlflow: the workflow of the traces that do not name theirs."),
+    ] = None,
+    score: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="otel, langfuse, mlflow: NAME=DOWN:UP, a score that people give, and what its values mean: stars=2:4 "
+            "rejects up to 2 and accepts from 4 on. A number has no side without it. May be given several times."
+        ),
+    ] = None,
     json: bool = output.Json,
 ) -> None:
-    """Read outside data into the landing area. The same file twice changes nothing."""
+    """Read outside data into the landing area. The same file twice changes nothing.
+
+    Traces become decisions where a person's feedback is on them, for training and evaluation alike unless they say
+    otherwise (loop.purposes). Those that nobody judged are counted as unrated.
+    """
     from loop.collect import sources
+    from loop.collect.sources import verdicts
     from loop.validate import contract
 
     if sessions is not None and source is not Source.COAUTHOR:
         raise BadInputError(f"--sessions goes with coauthor, got {source}")
+    if (workflow is not None or score) and source.value not in sources.TRACES:
+        raise BadInputError(f"--workflow and --score go with {', '.join(sources.TRACES)}, got {source}")
+    reading = verdicts.reading(workflow, score or ())
     settings = config.load()
     start = time.perf_counter()
     with open_home(settings) as home, output.progress(f"importing {path.name}") as step:
@@ -52,19 +80,24 @@ def import_(
             home.state,
             contract=contract.split,
             sessions=sessions,
+            reading=reading,
             progress=step,
         )
-    if not done.read:
+    if not done.read and not done.unrated and not done.skipped:
         raise BadInputError(f"{path}: expected at least one event, got none")
     result = {**done.told(), "seconds": round(time.perf_counter() - start, 3)}
     if json:
         output.emit_json(result)
         return
-    counts = [[k, v] for k, v in result.items() if k not in {"partitions", "reasons"}]
+    counts = [[k, v] for k, v in result.items() if k not in {"partitions", "reasons", "skipped"}]
     output.table(f"{source} {path.name}", ["", ""], counts)
+    if done.skipped:
+        output.table("Feedback that is no decision of a person", ["kind", "pieces"], list(done.skipped.items()))
     if done.reasons:
         output.table("Set aside", ["reason", "rows"], list(done.reasons.items()))
-    if done.unchanged:
+    if not done.read:
+        output.stdout.print("No person's feedback is in it: nothing was imported.")
+    elif done.unchanged:
         output.stdout.print("Nothing is new: every row was here already.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
@@ -39,6 +39,10 @@ class Imported:
     """The main reason of what was set aside now, counted."""
     writer_known: bool = True
     """Whether the source says who decided; if not, the piece of work stands for the person."""
+    unrated: int = 0
+    """Suggestions of the source on which nobody decided. They are no records, so outside of `read`."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Feedback of the source that is no decision of a person (a judge's score), by kind; outside of `read` too."""
 
     def __post_init__(self) -> None:
         assert self.read == self.accepted + self.duplicates + self.quarantined, "a record was lost by the import"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -37,13 +38,26 @@ class Record:
     fault: Fault | None = None
 
 
+@dataclass(slots=True)
+class Tally:
+    """What a source met beside its records; complete once all records were drawn."""
+
+    unrated: int = 0
+    """Suggestions on which nobody decided: they are no interactions."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Feedback that is no decision of a person, by kind."""
+    writers_unknown: int = 0
+    """Events of which the source does not say who decided."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Outside data that was opened. Drawing the records may raise BadInputError: then nothing of it counts."""
 
     name: str
-    """As in the column `source`: jsonl, coauthor."""
+    """As in the column `source`: jsonl, coauthor, otel."""
     path: Path
     records: Iterator[Record]
     writer_known: bool = True
     """Whether the data says who decided."""
+    tally: Tally = field(default_factory=Tally)

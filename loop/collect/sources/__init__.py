@@ -10,13 +10,16 @@ from typing import Final
 from loop.collect.imported import Imported
 from loop.collect.landing import Contract, land
 from loop.collect.record import Progress, Source
-from loop.collect.sources import coauthor, jsonl
+from loop.collect.sources import coauthor, jsonl, langfuse, mlflow_traces, otel
+from loop.collect.sources.verdicts import Reading
 from loop.config import Settings
 from loop.errors import BadInputError
 from loop.lake import Lake
 from loop.state import State
 
-NAMES: Final = ("jsonl", "coauthor")
+NAMES: Final = ("jsonl", "coauthor", "otel", "langfuse", "mlflow")
+TRACES: Final = ("otel", "langfuse", "mlflow")
+"""Formats of traces with feedback, which may have to be told their workflow and what their scores mean."""
 
 
 def read(  # noqa: PLR0913 - what is brought, where to, and by which rules
@@ -28,6 +31,7 @@ def read(  # noqa: PLR0913 - what is brought, where to, and by which rules
     *,
     contract: Contract,
     sessions: Path | None = None,
+    reading: Reading | None = None,
     progress: Progress | None = None,
     now: datetime | None = None,
 ) -> Imported:
@@ -36,17 +40,37 @@ def read(  # noqa: PLR0913 - what is brought, where to, and by which rules
     Raises:
         BadInputError: there is no such format, or the path does not hold it; nothing became visible.
     """
-    source = opened(name, path, sessions=sessions, progress=progress)
+    reading = replace(reading or Reading(), key=settings.secret("pseudonym"))
+    source = opened(name, path, sessions=sessions, reading=reading, progress=progress)
     done = land(settings, lake, state, source=name, name=path.name, records=source.records, contract=contract, now=now)
-    return replace(done, writer_known=source.writer_known)
+    tally = source.tally
+    return replace(
+        done,
+        writer_known=source.writer_known and not tally.writers_unknown,
+        unrated=tally.unrated,
+        skipped=dict(tally.skipped.most_common()),
+    )
 
 
-def opened(name: str, path: Path, *, sessions: Path | None = None, progress: Progress | None = None) -> Source:
+def opened(
+    name: str,
+    path: Path,
+    *,
+    sessions: Path | None = None,
+    reading: Reading | None = None,
+    progress: Progress | None = None,
+) -> Source:
     """Outside data of the named format, its records not yet drawn."""
     match name:
         case "jsonl":
             return jsonl.read(path, progress=progress)
         case "coauthor":
             return coauthor.read(path, sessions=sessions, progress=progress)
+        case "otel":
+            return otel.read(path, reading=reading, progress=progress)
+        case "langfuse":
+            return langfuse.read(path, reading=reading, progress=progress)
+        case "mlflow":
+            return mlflow_traces.read(path, reading=reading, progress=progress)
         case _:
             raise BadInputError(f"expected a source among {', '.join(NAMES)}, got {name!r}")

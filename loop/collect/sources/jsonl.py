@@ -48,14 +48,28 @@ def read(path: Path, *, progress: Progress | None = None) -> Source:
 
 
 def _records(path: Path, progress: Progress) -> Iterator[Record]:
+    yield from records(lines(path, progress))
+
+
+def lines(path: Path, progress: Progress, *, what: str = "one event a line") -> Iterator[bytes]:
+    """The lines of a file in UTF-8, unpacked if its name ends in `.gz` or `.zst`, without their ends and without a BOM.
+
+    Args:
+        path: the file.
+        progress: called with the bytes of the file read so far, and how many there are.
+        what: what was expected of a line, for the error about one that never ends.
+
+    Raises:
+        BadInputError: another encoding, cut short, damaged, or a line of more than `LONGEST` bytes.
+    """
     size = path.stat().st_size
     with path.open("rb") as file, _unreadable(path):
         read = _opened(path, file)
-        rest = _lines(read, path, lambda: progress(file.tell(), size))
+        rest = _lines(read, path, lambda: progress(file.tell(), size), what)
         first = next(rest, b"")
         if first.startswith(_WIDE) or b"\0" in first[:2]:
             raise BadInputError(f"{path}: expected UTF-8, got UTF-16 or UTF-32; convert it: iconv -t utf-8")
-        yield from records(itertools.chain([first.removeprefix(_BOM)], rest))
+        yield from itertools.chain([first.removeprefix(_BOM)], rest)
 
 
 def records(lines: Iterable[bytes]) -> Iterator[Record]:
@@ -80,7 +94,9 @@ def _opened(path: Path, file: IO[bytes]) -> Callable[[int], bytes]:
     return lambda size: bytes(stream.read(size))
 
 
-def _lines(read: Callable[[int], bytes], path: Path, told: Callable[[], None]) -> Iterator[bytes]:
+def _lines(
+    read: Callable[[int], bytes], path: Path, told: Callable[[], None], what: str = "one event a line"
+) -> Iterator[bytes]:
     """The lines of a stream, without their ends, in memory one at a time."""
     begun: list[bytes] = []
     held = 0
@@ -93,7 +109,7 @@ def _lines(read: Callable[[int], bytes], path: Path, told: Callable[[], None]) -
         begun.append(rest)
         held += len(rest)
         if held > LONGEST:
-            raise BadInputError(f"{path}: expected one event a line, got a line of more than {LONGEST:,} bytes")
+            raise BadInputError(f"{path}: expected {what}, got a line of more than {LONGEST:,} bytes")
     if held:
         yield b"".join(begun)
 
