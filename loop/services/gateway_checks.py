@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from loop.config import Settings
 from loop.errors import LoopError
-from loop.services import processes, serving
+from loop.services import postgres, processes, serving
 from loop.services.finding import Finding
 from loop.services.processes import Running
 
@@ -33,6 +33,9 @@ def checks(settings: Settings) -> Iterator[Finding]:
     else:
         yield _upstream(settings)
     if front and front.alive:
+        server = running.get(postgres.NAME)
+        if not settings.postgres_url and not (server and server.alive):
+            yield Finding("database", False, "the gateway runs, and its Postgres does not", "loop down; loop gateway")
         yield _tokens(settings)
     yield from _certificate(settings)
     yield from _spool(settings)
@@ -117,7 +120,7 @@ def _tokens(settings: Settings) -> Finding:
     if age is not None and age <= STALE:
         return Finding("tokens", True, f"read {max(age, 0.0):.0f} s ago")
     detail = "never read" if age is None else f"last read {age:.0f} s ago: one that was revoked since is still let in"
-    return Finding("tokens", False, detail, f"see the finding on postgres; {_log(settings, serving.FRONT)}")
+    return Finding("tokens", False, detail, f"see whether Postgres is there; {_log(settings, serving.FRONT)}")
 
 
 def _certificate(settings: Settings) -> Iterator[Finding]:

@@ -49,17 +49,36 @@ def up(settings: Settings, announce: Announce | None = None) -> None:
 
 
 def gateway(settings: Settings, announce: Announce | None = None) -> None:
-    """Runs Postgres and the gateway alone, as `up` runs everything."""
-    _live(settings, lambda urls: _gateway(settings, urls), announce or _print)
+    """Runs Postgres and the gateway alone, as `up` runs everything.
+
+    A Postgres of the user's own may be away: the gateway collects without it, for the tokens that it knew last time.
+    """
+
+    def services(urls: Urls) -> list[tools.Service]:
+        try:
+            return _gateway(settings, urls)
+        except BadInputError:
+            raise
+        except LoopError as error:
+            print(f"{error}\nThe gateway goes on with the tokens that it knew last time.", file=sys.stderr)
+            return _gateway(settings, None)
+
+    _live(settings, services, announce or _print, database_first=not settings.postgres_url)
 
 
-def _live(settings: Settings, services: Callable[[Urls], list[tools.Service]], announce: Announce) -> None:
+def _live(
+    settings: Settings,
+    services: Callable[[Urls], list[tools.Service]],
+    announce: Announce,
+    *,
+    database_first: bool = True,
+) -> None:
     serving.check_tls(settings)
     with (
         processes.exit_on_signals(),
         contextlib.suppress(KeyboardInterrupt),
         _the_only_one(settings),
-        session(settings) as urls,
+        session(settings) if database_first else contextlib.nullcontext(postgres.locate(settings)) as urls,
     ):
         _stop_servers(settings)  # orphans, which would hold last time's ports
         try:
@@ -138,11 +157,22 @@ def _the_only_one(settings: Settings) -> Iterator[None]:
                 processes.note(settings, "up", None)
 
 
-def _gateway(settings: Settings, urls: Urls) -> list[tools.Service]:
-    """The gateway's services, on a database that has its tables."""
-    from loop.state import State
+def _gateway(settings: Settings, urls: Urls | None) -> list[tools.Service]:
+    """The gateway's services, on a database that has its tables; without `urls`, on one that is left alone.
 
-    State.open(urls.loop).close()
+    Raises:
+        LoopError: the database cannot be reached.
+    """
+    if urls is not None:
+        import psycopg2
+
+        from loop.state import State
+
+        try:
+            postgres.connect(urls.loop).close()  # in ten seconds; the other would wait for minutes
+        except psycopg2.OperationalError as error:
+            raise LoopError(f"the database cannot be reached: {' '.join(str(error).split())}") from None
+        State.open(urls.loop).close()
     return serving.servers(settings, lambda name: _port(settings, name))
 
 

@@ -211,6 +211,37 @@ def test_the_gateway_lasts(home: Settings, project: Path) -> None:
     assert not any(families(home).values())
 
 
+@pytest.mark.slow
+def test_the_gateway_collects_while_a_database_of_the_users_own_is_away(
+    settings: Settings, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with session(settings) as urls:
+        state = State.open(urls.loop)
+        token = access.create(state, tool="desk", workflows=["ads"], scopes=["feedback"], author="ann")
+        state.close()
+    gate = access.Gate(settings)  # as a gateway that ran before has left it
+    assert gate.refresh()
+    gate.close()
+    monkeypatch.setenv("LOOP_POSTGRES_URL", "postgresql://user:hunter2@127.0.0.1:1/none")
+    with running(settings, project, "gateway") as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["Gateway"]
+        request = urllib.request.Request(
+            f"{address}/v1/feedback",
+            json.dumps({**EVENT, "event_id": "e1"}).encode(),
+            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert json.load(answer)["status"] == "stored"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "the database cannot be reached" in said
+    assert "goes on with the tokens that it knew last time" in said
+    assert "hunter2" not in said
+    assert not any(families(settings).values())
+
+
 def alive(settings: Settings, name: str) -> bool:
     found = processes.read(settings).processes.get(name)
     return found is not None and found.alive

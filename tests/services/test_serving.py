@@ -299,6 +299,9 @@ def test_tokens_that_were_read_long_ago_are_found(bare_settings: Settings, answe
     finding = find(bare_settings, "tokens")
     assert not finding.ok
     assert finding.detail.startswith("last read 60 s ago")
+    assert find(bare_settings, "database").detail == "the gateway runs, and its Postgres does not"
+    running(bare_settings, postgres="")
+    assert found(bare_settings, "database") == []
 
 
 def test_a_spool_that_fills_and_what_was_cut_from_it_are_found(bare_settings: Settings) -> None:
