@@ -107,9 +107,12 @@ class Batcher:
             wanted = [asked for asked in batch if not asked.reply.done()]  # nobody waits for the others any more
             arms = self._arms()
             assert arms is not None, "asked only when something is loaded, and nothing is ever unloaded"
+            crowd = 0
             for arm, group, seeds in _groups(arms, wanted):
-                self._answer(arm, group, seeds)
-            self._crowd = len(batch) + self.depth
+                results = self._answers(arm, group, seeds)
+                crowd = crowd or len(batch) + self.depth  # before anybody who is answered here can have asked again
+                _hand_back(group, results)
+            self._crowd = crowd
             self._patience_s = min(PATIENCE * (time.monotonic() - started), PATIENCE_S)
             if ends:
                 return
@@ -128,8 +131,8 @@ class Batcher:
                 rows += following.n
         return batch, False
 
-    def _answer(self, arm: Arm, group: Sequence[Asked], seeds: Sequence[int]) -> None:
-        """Answer requests that share everything but prompt and seed; one that fails alone fails alone."""
+    def _answers(self, arm: Arm, group: Sequence[Asked], seeds: Sequence[int]) -> list[Suggestion | Exception]:
+        """Answers to requests that share everything but prompt and seed; one that fails alone fails alone."""
         asked = group[0]
         try:
             found = arm.server.answer(
@@ -143,16 +146,14 @@ class Batcher:
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are answered
             if len(group) > 1:
-                for one, seed in zip(group, seeds, strict=True):
-                    self._answer(arm, [one], [seed])
-                return
-            if not isinstance(error, BadInputError):
-                _LOG.exception("%s failed to answer", arm.server.version)
-                error = LoopError(f"{arm.server.version} failed to answer; the generator's log says why")
-            _hand_back(group, [error])
-        else:
-            self.served += len(group)
-            _hand_back(group, found)
+                alone = zip(group, seeds, strict=True)
+                return [result for one, seed in alone for result in self._answers(arm, [one], [seed])]
+            if isinstance(error, BadInputError):
+                return [error]
+            _LOG.exception("%s failed to answer", arm.server.version)
+            return [LoopError(f"{arm.server.version} failed to answer; the generator's log says why")]
+        self.served += len(group)
+        return list(found)
 
 
 def _groups(arms: Arms, batch: Sequence[Asked]) -> list[tuple[Arm, list[Asked], list[int]]]:
