@@ -80,7 +80,8 @@ def read(line: bytes) -> Whole | Feedback:
     try:
         item = _whole(line) if whole else wire.decode(wire.FEEDBACK, line)
     except Problem as problem:
-        if problem.status == 400 or ("candidates" in _keys(line)) is whole:
+        keys = _keys(line)
+        if problem.status == 400 or keys is None or ("candidates" in keys) is whole:
             raise
         item = wire.decode(wire.FEEDBACK, line) if whole else _whole(line)
     if line.count(b'"event_id"') > 1:
@@ -227,11 +228,12 @@ def _not_an_event(line: bytes) -> Problem:
     raise AssertionError("a line is an event to the collector and none to the gateway")
 
 
-def _keys(line: bytes) -> set[str]:
+def _keys(line: bytes) -> set[str] | None:
+    """The keys of an object; None if it is none."""
     try:
         return set(_KEYS.decode(line))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return set()
+        return None
 
 
 def _assert_one_id(line: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Helpers: a real front on 127.0.0.1: uvicorn with its protocol, the durable intake, the gate; the model's texts are fixed.
+"""Helpers: a real front on 127.0.0.1, its protocol, the durable intake and the gate; only the model's texts are fixed.
 
 No Postgres: the gate reads its snapshot, which is what it does when the database is away.
 """
@@ -149,7 +149,7 @@ class Running:
 
     def stored(self, kind: str) -> list[dict[str, Any]]:
         """All that was spooled of a kind, in order; `_at` is the time of receipt beside an event."""
-        paths = spool.segments(self.settings.spool)
+        paths = [*spool.sealed(self.settings.spool), *self.settings.spool.glob("*.open")]
         frames = [json.loads(frame) for path in paths for frame in spool.frames(path)]
         return [frame[kind] | {"_at": frame.get("received_at")} for frame in frames if frame["kind"] == kind]
 

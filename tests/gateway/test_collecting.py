@@ -1,0 +1,580 @@
+"""Feedback and outcomes: what is stored, what is told, one and many."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loop.collect.events import pseudonym
+from tests.gateway.fronts import TEXTS, TOKENS, Running, feedback, home_of, key, refused, serving, whole
+
+
+def name_of(front: Running, raw: str) -> str:
+    return pseudonym(raw, front.settings.secret("pseudonym"))
+
+
+# -- a whole event ----------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_event_is_stored_with_a_pseudonym(front: Running) -> None:
+    sent = whole(employee="ann@corp.example")
+    before = datetime.now(UTC)
+    reply = front.post("/v1/feedback", sent)
+    assert reply.status_code == 200
+    told = reply.json()
+    received = datetime.fromisoformat(told.pop("received_at"))
+    assert before <= received <= datetime.now(UTC)
+    assert told == {"event_id": sent["event_id"], "suggestion_id": "elsewhere-1", "status": "stored"}
+    stored = front.event(sent["event_id"])
+    assert datetime.fromisoformat(stored.pop("_at")) == received
+    for name in ("shown_at", "decided_at"):
+        assert datetime.fromisoformat(stored.pop(name)) == datetime.fromisoformat(sent.pop(name))
+    sent["candidates"][1].pop("logprob")
+    for candidate in stored["candidates"]:
+        if candidate.get("logprob") is None:
+            candidate.pop("logprob", None)
+    assert stored == sent | {"employee": name_of(front, "ann@corp.example")}
+
+
+def test_times_are_stored_in_utc(front: Running) -> None:
+    sent = whole()
+    shown = datetime.fromisoformat(sent["shown_at"]).astimezone(UTC)
+    sent["shown_at"] = (shown + timedelta(hours=2)).isoformat().replace("+00:00", "+02:00")
+    assert front.post("/v1/feedback", sent).status_code == 200
+    assert front.event(sent["event_id"])["shown_at"] == shown.isoformat().replace("+00:00", "Z")
+
+
+def test_a_time_of_receipt_that_was_sent_is_kept_beside_ours(front: Running) -> None:
+    earlier = "2026-01-02T03:04:10Z"
+    sent = whole(shown_at="2026-01-02T03:04:05Z", decided_at="2026-01-02T03:04:06Z", received_at=earlier)
+    reply = front.post("/v1/feedback", sent)
+    stored = front.event(sent["event_id"])
+    assert stored["received_at"] == earlier
+    assert stored["_at"] == reply.json()["received_at"] > earlier
+    again = front.post("/v1/feedback", sent | {"received_at": "2026-01-02T03:05:00Z"})
+    assert again.json()["status"] == "duplicate"
+
+
+def test_sent_again_it_is_a_duplicate_with_the_first_receipt(front: Running) -> None:
+    sent = whole()
+    first = front.post("/v1/feedback", sent).json()
+    again = front.post("/v1/feedback", json.dumps(dict(reversed(sent.items())), indent=2).encode())
+    assert again.status_code == 200
+    assert again.json() == first | {"status": "duplicate"}
+    assert len([e for e in front.stored("event") if e["event_id"] == sent["event_id"]]) == 1
+
+
+def test_other_content_under_the_same_id_is_a_conflict_and_both_are_kept(front: Running) -> None:
+    sent = whole()
+    front.post("/v1/feedback", sent)
+    assert refused(front.post("/v1/feedback", sent | {"dwell_ms": 901})) == (409, "conflict", "event_id")
+    assert refused(front.post("/v1/feedback", sent | {"employee": "bob"})) == (409, "conflict", "event_id")
+    kept = [(e["dwell_ms"], e["employee"]) for e in front.stored("event") if e["event_id"] == sent["event_id"]]
+    assert kept == [(900, name_of(front, "anna")), (901, name_of(front, "anna")), (900, name_of(front, "bob"))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"event_id": ...}, (422, "missing_field", "event_id")),
+        ({"event_id": ""}, (422, "id", "event_id")),
+        ({"event_id": "a\nb"}, (422, "id", "event_id")),
+        ({"event_id": "x" * 201}, (422, "id", "event_id")),
+        ({"employee": " "}, (422, "id", "employee")),
+        ({"team": ""}, (422, "id", "team")),
+        ({"decison": "accept"}, (422, "unknown_field", "decison")),
+        ({"decision": "maybe"}, (422, "decision", "decision")),
+        ({"workflow": "poetry"}, (422, "workflow", "workflow")),
+        ({"workflow": "comms"}, (403, "wrong_workflow", "workflow")),
+        ({"chosen": 2}, (422, "chosen", "chosen")),
+        ({"chosen": None}, (422, "chosen", "chosen")),
+        ({"chosen": "1"}, (422, "wrong_type", "chosen")),
+        ({"final_text": None}, (422, "final_text", "final_text")),
+        ({"final_text": "target regulars"}, (422, "final_text", "final_text")),
+        ({"final_text": ""}, (422, "final_text", "final_text")),
+        ({"final_text": "x" * 20_001}, (422, "too_long", "final_text")),
+        ({"decision": "accept"}, (422, "final_text", "final_text")),
+        ({"decision": "reject"}, (422, "chosen", "chosen")),
+        ({"decision": "ignore", "chosen": None, "final_text": None}, (422, "decision", "decided_at")),
+        ({"decided_at": None}, (422, "decision", "decided_at")),
+        ({"decided_at": "2021-01-01T00:00:00Z"}, (422, "times", "decided_at")),
+        ({"shown_at": "2026-01-01T00:00:00"}, (422, "naive_time", "shown_at")),
+        ({"shown_at": "2020-12-31T23:59:59Z"}, (422, "times", "shown_at")),
+        ({"shown_at": "0001-01-01T00:00:00+14:00"}, (422, "times", "shown_at")),
+        ({"shown_at": "yesterday"}, (422, "wrong_type", "shown_at")),
+        ({"candidates": []}, (422, "candidates", "candidates")),
+        ({"candidates": [{"position": 1, "text": "a"}]}, (422, "candidates", "candidates")),
+        ({"candidates": [{"position": 0, "text": 7}]}, (422, "wrong_type", "candidates[0].text")),
+        ({"candidates": [{"position": 0, "text": "a", "logprob": 0.5}]}, (422, "logprob", "candidates")),
+        ({"prompt": []}, (422, "prompt", "prompt")),
+        ({"prompt": [{"role": "poet", "content": "a"}]}, (422, "prompt", "prompt")),
+        ({"prompt": [{"role": "user", "content": "x" * 4_001}]}, (422, "too_long", "prompt")),
+        ({"purposes": ["spying"]}, (422, "purposes", "purposes")),
+        ({"reasons": ["x" * 201]}, (422, "too_long", "reasons")),
+        ({"visibility": ["x"] * 101}, (422, "too_long", "visibility")),
+        ({"arm_propensity": 0.0}, (422, "propensity", "arm_propensity")),
+        ({"order_propensity": 1.1}, (422, "propensity", "order_propensity")),
+        ({"dwell_ms": -1}, (422, "dwell", "dwell_ms")),
+        ({"turn": -1}, (422, "turn", "turn")),
+        ({"revises": "SELF"}, (422, "id", "revises")),
+    ],
+)
+def test_a_whole_event_that_breaks_a_rule_is_told_which(
+    front: Running, changes: dict[str, Any], expected: tuple[int, str, str]
+) -> None:
+    sent = whole(**changes)
+    if sent.get("revises") == "SELF":
+        sent["revises"] = sent["event_id"]
+    reply = front.post("/v1/feedback", sent)
+    assert refused(reply) == expected
+    assert expected[2] in reply.json()["error"]["message"]
+    assert (
+        sent.get("event_id", "") not in {event["event_id"] for event in front.stored("event")} or not sent["event_id"]
+    )
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(4, 200), (6, 422)])
+def test_a_clock_may_be_ahead_by_five_minutes(front: Running, ahead: int, status: int) -> None:
+    time = (datetime.now(UTC) + timedelta(minutes=ahead)).isoformat()
+    reply = front.post("/v1/feedback", whole(shown_at=time, decided_at=time))
+    assert reply.status_code == status
+    if status == 422:
+        assert refused(reply) == (422, "future", "shown_at")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", (400, "not_json", None)),
+        (b"{", (400, "not_json", None)),
+        (b"17", (422, "wrong_type", None)),
+        (b"null", (422, "wrong_type", None)),
+        (b'{"event_id": "\xff"}', (400, "not_utf8", None)),
+        (b'{"event_id": NaN}', (400, "not_json", None)),
+        (b'{"event_id": "\\ud800"}', (400, "not_json", None)),
+        (b"[" * 100_000, (400, "not_json", None)),
+        (b'{"candidates":' + b"[" * 100_000, (422, "wrong_type", "candidates[0]")),
+        (b'{"metadata":' + b"[" * 100_000, (422, "unknown_field", "metadata")),
+    ],
+)
+def test_what_is_no_json_object_is_told_so(front: Running, body: bytes, expected: tuple[int, str, None]) -> None:
+    assert refused(front.post("/v1/feedback", body)) == expected
+
+
+def test_a_repeated_key_counts_last_but_an_event_has_one_id(front: Running) -> None:
+    twice = json.dumps(whole(event_id="first"))[:-1] + ', "event_id": "second"}'
+    assert refused(front.post("/v1/feedback", twice.encode())) == (422, "duplicate_field", "event_id")
+    sent = whole(reasons=["event_id"])
+    dwell = json.dumps(sent)[:-1] + ', "dwell_ms": 7}'
+    assert front.post("/v1/feedback", dwell.encode()).status_code == 200
+    assert front.event(sent["event_id"])["dwell_ms"] == 7
+
+
+def test_the_kind_of_an_item_is_told_by_its_key_however_it_is_spelled(front: Running) -> None:
+    sent = whole()
+    spelled = json.dumps(sent).replace('"candidates"', '"\\u0063andidates"')
+    assert front.post("/v1/feedback", spelled.encode()).json()["status"] == "stored"
+    told = feedback(front.suggest(), reasons=["candidates"])
+    assert front.post("/v1/feedback", told).json()["status"] == "stored"
+
+
+# -- short feedback ---------------------------------------------------------------------------------------------------
+
+
+def test_short_feedback_becomes_the_whole_event_of_its_suggestion(front: Running) -> None:
+    shown = front.suggest(episode_id="ep-1", turn=2, task_id="t-9", region="eu", visibility=["minors"], n=2)
+    told = feedback(shown, decision="accept", chosen=1, dwell_ms=1_200)
+    reply = front.post("/v1/feedback", told)
+    assert reply.status_code == 200
+    stored = front.event(told["event_id"])
+    assert stored.pop("_at") == reply.json()["received_at"]
+    assert shown["shown_at"] <= stored.pop("decided_at") <= reply.json()["received_at"]
+    assert stored == {
+        "event_id": told["event_id"],
+        "suggestion_id": shown["suggestion_id"],
+        "episode_id": "ep-1",
+        "turn": 2,
+        "task_id": "t-9",
+        "workflow": "ads",
+        "shown_at": shown["shown_at"],
+        "employee": name_of(front, "anna"),
+        "team": "north",
+        "region": "eu",
+        "visibility": ["minors"],
+        "prompt": [{"role": "user", "content": "an ad for shoes"}],
+        "candidates": [
+            {"position": 0, "text": TEXTS[0], "logprob": -1.5},
+            {"position": 1, "text": TEXTS[1], "logprob": -2.5},
+        ],
+        "model_version": "v7",
+        "arm_propensity": 0.9,
+        "order_propensity": 0.5,
+        "decision": "accept",
+        "chosen": 1,
+        "final_text": TEXTS[1],
+        "reasons": [],
+        "dwell_ms": 1_200,
+        "purposes": [],
+    }
+
+
+def test_what_feedback_says_itself_goes_before_its_suggestion(front: Running) -> None:
+    told = feedback(
+        front.suggest(),
+        employee="bob",
+        team="south",
+        region="us",
+        purposes=["evaluation"],
+        shown_at="2026-01-02T03:04:05+01:00",
+        decided_at="2026-01-02T02:04:06Z",
+    )
+    assert front.post("/v1/feedback", told).status_code == 200
+    stored = front.event(told["event_id"])
+    assert {name: stored[name] for name in ("employee", "team", "region", "purposes", "shown_at", "decided_at")} == {
+        "employee": name_of(front, "bob"),
+        "team": "south",
+        "region": "us",
+        "purposes": ["evaluation"],
+        "shown_at": "2026-01-02T02:04:05Z",
+        "decided_at": "2026-01-02T02:04:06Z",
+    }
+
+
+def test_one_candidate_need_not_be_chosen(front: Running) -> None:
+    shown = front.suggest(n=1)
+    taken = feedback(shown, decision="accept")
+    changed = feedback(shown, decision="modify", final_text="target old friends")
+    assert [front.post("/v1/feedback", told).status_code for told in (taken, changed)] == [200, 200]
+    assert [front.event(told["event_id"])["chosen"] for told in (taken, changed)] == [0, 0]
+    assert refused(front.post("/v1/feedback", feedback(front.suggest(n=2), decision="accept"))) == (
+        422,
+        "chosen",
+        "chosen",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"decision": ...}, (422, "missing_field", "decision")),
+        ({"decision": "maybe"}, (422, "wrong_type", "decision")),
+        ({"event_id": "x" * 201}, (422, "wrong_type", "event_id")),
+        ({"event_id": "a\x00b"}, (422, "id", "event_id")),
+        ({"suggestion_id": "s-unknown"}, (404, "unknown_suggestion", "suggestion_id")),
+        ({"finaltext": "a"}, (422, "unknown_field", "finaltext")),
+        ({"decision": "accept", "chosen": 2}, (422, "chosen", "chosen")),
+        ({"decision": "accept", "chosen": -1}, (422, "wrong_type", "chosen")),
+        ({"decision": "accept", "chosen": 0, "final_text": "other"}, (422, "final_text", "final_text")),
+        ({"decision": "modify", "chosen": 0}, (422, "final_text", "final_text")),
+        ({"decision": "modify", "chosen": 0, "final_text": TEXTS[0]}, (422, "final_text", "final_text")),
+        ({"final_text": "x"}, (422, "final_text", "final_text")),
+        ({"decision": "ignore", "decided_at": "2027-01-01T00:00:00Z"}, (422, "future", "decided_at")),
+        ({"decided_at": "2026-01-01T00:00:00"}, (422, "naive_time", "decided_at")),
+        ({"employee": " "}, (422, "id", "employee")),
+        ({"purposes": ["spying"]}, (422, "wrong_type", "purposes[0]")),
+        ({"reasons": [1]}, (422, "wrong_type", "reasons[0]")),
+    ],
+)
+def test_short_feedback_that_breaks_a_rule_is_told_which(
+    front: Running, changes: dict[str, Any], expected: tuple[int, str, str]
+) -> None:
+    assert refused(front.post("/v1/feedback", feedback(front.suggest(), **changes))) == expected
+
+
+def test_a_wrong_decision_is_told_the_right_ones(front: Running) -> None:
+    reply = front.post("/v1/feedback", feedback(front.suggest(), decision="maybe"))
+    assert reply.json()["error"]["message"] == ("decision: expected one of accept, modify, reject, ignore, got 'maybe'")
+
+
+def test_somebody_must_have_decided(front: Running) -> None:
+    told = feedback(front.suggest(employee=None))
+    assert refused(front.post("/v1/feedback", told)) == (422, "missing_field", "employee")
+    assert front.post("/v1/feedback", told | {"employee": "bob"}).status_code == 200
+
+
+def test_a_suggestion_of_another_workflow_is_not_this_tokens(front: Running) -> None:
+    told = feedback(front.suggest())
+    assert refused(front.post("/v1/feedback", told, token="moderation")) == (403, "wrong_workflow", "workflow")
+
+
+def test_a_decision_before_the_showing_has_no_time(front: Running) -> None:
+    """The tool's clock is behind ours."""
+    shown = front.suggest()
+    early = (datetime.fromisoformat(shown["shown_at"]) - timedelta(seconds=3)).isoformat()
+    told = feedback(shown, decided_at=early, reasons=["dull"])
+    assert front.post("/v1/feedback", told).status_code == 200
+    stored = front.event(told["event_id"])
+    assert ("decided_at" in stored, stored["reasons"]) == (False, ["dull", "clock_backwards"])
+    late = (datetime.now(UTC) + timedelta(minutes=6)).isoformat()
+    assert refused(front.post("/v1/feedback", feedback(shown, decided_at=late))) == (422, "future", "decided_at")
+
+
+def test_an_ignore_has_no_time(front: Running) -> None:
+    now = datetime.now(UTC).isoformat()
+    timed = feedback(front.suggest(), decision="ignore", decided_at=now, shown_at="2026-01-01T00:00:00Z")
+    assert refused(front.post("/v1/feedback", timed)) == (422, "decision", "decided_at")
+    told = feedback(front.suggest(), decision="ignore")
+    assert front.post("/v1/feedback", told).status_code == 200
+    assert "decided_at" not in front.event(told["event_id"])
+
+
+def test_a_later_decision_revises_the_one_before(front: Running) -> None:
+    shown = front.suggest()
+    first = feedback(shown, decision="accept", chosen=0)
+    second = feedback(shown, decision="modify", chosen=0, final_text="target old friends")
+    third = feedback(shown, revises=first["event_id"])
+    for told in (first, second, third):
+        assert front.post("/v1/feedback", told).json()["status"] == "stored"
+    revised = [front.event(told["event_id"]).get("revises") for told in (first, second, third)]
+    assert revised == [None, first["event_id"], first["event_id"]]
+    again = front.post("/v1/feedback", second)
+    assert again.json()["status"] == "duplicate"
+    clash = front.post("/v1/feedback", third | {"dwell_ms": 5, "revises": None})
+    assert clash.status_code == 409
+    assert [e.get("revises") for e in front.stored("event") if e["event_id"] == third["event_id"]] == [
+        first["event_id"],
+        None,
+    ]
+
+
+def test_what_was_filled_in_does_not_make_a_conflict(front: Running) -> None:
+    told = feedback(front.suggest(), decision="accept", chosen=0)
+    first = front.post("/v1/feedback", told).json()
+    assert front.post("/v1/feedback", told).json() == first | {"status": "duplicate"}
+    assert front.post("/v1/feedback", told | {"reasons": [], "team": None}).json() == first | {"status": "duplicate"}
+    assert front.post("/v1/feedback", told | {"chosen": 1}).status_code == 409
+
+
+# -- many -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_array_is_answered_item_by_item(front: Running) -> None:
+    shown = front.suggest()
+    before = whole()
+    front.post("/v1/feedback", before)
+    new, short = whole(), feedback(shown, decision="accept", chosen=0)
+    sent = [
+        new,
+        before,
+        before | {"dwell_ms": 1},
+        whole(event_id="broken", chosen=9),
+        short,
+        feedback(shown, event_id="lost", suggestion_id="s-none"),
+        17,
+        new,
+        whole(event_id="theirs", workflow="design"),
+    ]
+    reply = front.post("/v1/feedback", sent)
+    assert reply.status_code == 207
+    told = reply.json()
+    results = told.pop("results")
+    assert told == {"stored": 2, "duplicates": 2, "conflicts": 1, "rejected": 4}
+    assert [(r["status"], r.get("event_id"), r.get("error", {}).get("status")) for r in results] == [
+        ("stored", new["event_id"], None),
+        ("duplicate", before["event_id"], None),
+        ("conflict", before["event_id"], 409),
+        ("rejected", "broken", 422),
+        ("stored", short["event_id"], None),
+        ("rejected", "lost", 404),
+        ("rejected", None, 422),
+        ("duplicate", new["event_id"], None),
+        ("rejected", "theirs", 403),
+    ]
+    assert results[3]["error"] == {
+        "message": "chosen: expected a shown position for modify, got 9",
+        "type": "invalid_request_error",
+        "code": "chosen",
+        "param": "chosen",
+        "status": 422,
+    }
+    assert results[7]["received_at"] == results[0]["received_at"]
+
+
+def test_an_array_without_faults_is_200(front: Running) -> None:
+    assert front.post("/v1/feedback", [whole(), whole()]).status_code == 200
+    empty = front.post("/v1/feedback", b"  []")
+    assert (empty.status_code, empty.json()) == (
+        200,
+        {"results": [], "stored": 0, "duplicates": 0, "conflicts": 0, "rejected": 0},
+    )
+
+
+def test_decisions_of_one_array_revise_each_other(front: Running) -> None:
+    """As an outbox sends them that was offline."""
+    shown = front.suggest()
+    sent = [
+        feedback(shown, decision="accept", chosen=0),
+        feedback(shown, decision="modify", chosen=0, final_text="target old friends"),
+        feedback(shown),
+    ]
+    assert front.post("/v1/feedback", sent).json()["stored"] == 3
+    revised = [front.event(told["event_id"]).get("revises") for told in sent]
+    assert revised == [None, sent[0]["event_id"], sent[1]["event_id"]]
+
+
+# -- outcomes ---------------------------------------------------------------------------------------------------------
+
+
+def outcome(suggestion: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    told = {
+        "outcome_id": key(),
+        "suggestion_id": suggestion["suggestion_id"],
+        "name": "click",
+        "value": 1.0,
+        "observed_at": datetime.now(UTC).isoformat(),
+    }
+    return told | changes
+
+
+def test_an_outcome_is_stored_with_the_partition_of_its_suggestion(front: Running) -> None:
+    shown = front.suggest()
+    sent = outcome(shown, value=2.5)
+    reply = front.post("/v1/outcomes", sent)
+    assert reply.status_code == 200
+    assert reply.json() == {
+        "status": "stored",
+        "outcome_id": sent["outcome_id"],
+        "suggestion_id": shown["suggestion_id"],
+        "received_at": reply.json()["received_at"],
+    }
+    (stored,) = [o for o in front.stored("outcome") if o["outcome_id"] == sent["outcome_id"]]
+    observed = datetime.fromisoformat(sent["observed_at"]).isoformat().replace("+00:00", "Z")
+    assert stored == sent | {
+        "observed_at": observed,
+        "workflow": "ads",
+        "day": shown["shown_at"][:10],
+        "received_at": reply.json()["received_at"],
+        "_at": None,
+    }
+    assert front.post("/v1/outcomes", sent).json() == reply.json() | {"status": "duplicate"}
+    assert refused(front.post("/v1/outcomes", sent | {"value": 3.0})) == (409, "conflict", "outcome_id")
+
+
+def test_outcomes_come_in_arrays_too(front: Running) -> None:
+    shown = front.suggest()
+    one = outcome(shown)
+    future = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    sent = [one, outcome(shown, observed_at=future), outcome(shown, suggestion_id="s-none"), one, {}]
+    reply = front.post("/v1/outcomes", sent)
+    assert reply.status_code == 207
+    told = reply.json()
+    assert [(r["status"], r.get("error", {}).get("param")) for r in told["results"]] == [
+        ("stored", None),
+        ("rejected", "observed_at"),
+        ("rejected", "suggestion_id"),
+        ("duplicate", None),
+        ("rejected", "outcome_id"),
+    ]
+
+
+def test_an_outcome_and_an_event_may_have_the_same_key(front: Running) -> None:
+    event = whole()
+    front.post("/v1/feedback", event)
+    assert front.post("/v1/outcomes", outcome(front.suggest(), outcome_id=event["event_id"])).status_code == 200
+
+
+# -- nobody decided ---------------------------------------------------------------------------------------------------
+
+
+def test_what_nobody_decided_on_in_time_is_ignored_and_may_be_revised(tmp_path: Path) -> None:
+    settings = home_of(tmp_path, ignore_after_hours=1e-9)
+    with serving(settings) as front:
+        silent, decided, nobody = front.suggest(), front.suggest(), front.suggest(employee=None)
+        told = feedback(decided)
+        assert front.post("/v1/feedback", told).status_code == 200
+        swept = front.call(front.front.sweep())
+        assert swept == 1
+        assert front.call(front.front.sweep()) == 0
+        about = [(e["event_id"], e["suggestion_id"]) for e in front.stored("event")]
+        assert about == [
+            (told["event_id"], decided["suggestion_id"]),
+            (f"ignore:{silent['suggestion_id']}", silent["suggestion_id"]),
+        ]
+        ignored = front.event(f"ignore:{silent['suggestion_id']}")
+        assert (ignored["decision"], ignored["employee"], ignored.get("decided_at"), ignored.get("chosen")) == (
+            "ignore",
+            name_of(front, "anna"),
+            None,
+            None,
+        )
+        late = feedback(silent, decision="accept", chosen=0)
+        assert front.post("/v1/feedback", late).status_code == 200
+        assert front.event(late["event_id"])["revises"] == f"ignore:{silent['suggestion_id']}"
+        assert "loop_gateway_ignored_total 1.0" in front.get("/metrics").text
+        assert nobody["suggestion_id"] not in {e["suggestion_id"] for e in front.stored("event")}
+
+
+# -- what does not go away --------------------------------------------------------------------------------------------
+
+
+def test_keys_are_known_after_a_restart_and_after_a_rotation(tmp_path: Path) -> None:
+    settings = home_of(tmp_path)
+    sent = whole()
+    with serving(settings) as front:
+        shown = front.suggest()
+        told = feedback(shown, employee="anna", decision="accept", chosen=0)
+        first = [front.post("/v1/feedback", item).json() for item in (sent, told)]
+    before = settings.secret("pseudonym")
+    settings.rotate("pseudonym")
+    with serving(settings) as front:
+        again = [front.post("/v1/feedback", item) for item in (sent, told)]
+        assert [reply.json() for reply in again] == [one | {"status": "duplicate"} for one in first]
+        later = feedback(shown, employee="anna")
+        front.post("/v1/feedback", later)
+        assert front.event(later["event_id"])["employee"] == name_of(front, "anna") != pseudonym("anna", before)
+        assert front.event(later["event_id"])["revises"] == told["event_id"]
+
+
+def test_a_full_spool_is_told_with_a_time_to_come_back(tmp_path: Path) -> None:
+    with serving(home_of(tmp_path, spool_bytes=20_000)) as front:
+        stored = []
+        while (reply := front.post("/v1/feedback", sent := whole())).status_code == 200:
+            stored.append(sent["event_id"])
+        assert refused(reply) == (429, "spool_full", None)
+        assert int(reply.headers["retry-after"]) >= 1
+        assert front.post("/v1/feedback", [whole()]).status_code == 429
+        assert front.post("/v1/feedback/batch", json.dumps(whole()).encode()).status_code == 429
+        assert front.get("/healthz").status_code == 200
+        assert len(stored) > 5
+        assert [event["event_id"] for event in front.stored("event")] == stored
+
+
+def test_a_disk_that_fails_is_told_without_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(home_of(tmp_path)) as front:
+        good = whole()
+        assert front.post("/v1/feedback", good).status_code == 200
+
+        def broken(*_: Any) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", broken)
+            reply = front.post("/v1/feedback", bad := whole())
+        assert refused(reply) == (503, "storage", None)
+        assert "retry-after" in reply.headers
+        assert str(tmp_path) not in reply.text
+        ready = front.get("/readyz")
+        assert (ready.status_code, ready.json()["feedback"]) == (503, False)
+        assert front.post("/v1/feedback", bad).json()["status"] == "stored"
+        assert [event["event_id"] for event in front.stored("event")] == [good["event_id"], bad["event_id"]]
+
+
+def test_the_token_says_what_people_consented_to_where_nobody_else_does(front: Running) -> None:
+    asked = {"workflow": "ads", "messages": [{"role": "user", "content": "a"}], "employee": "anna"}
+    for body, token, expected in (
+        (asked, "desk", ["training"]),
+        (asked, "all", []),
+        (asked | {"purposes": []}, "desk", []),
+        (asked | {"purposes": ["evaluation"]}, "desk", ["evaluation"]),
+    ):
+        shown = front.post("/v1/suggestions", body, token=token).json()
+        told = feedback(shown)
+        assert front.post("/v1/feedback", told, token="desk").status_code == 200
+        assert front.event(told["event_id"])["purposes"] == expected
+    assert TOKENS["desk"].purposes == ("training",)
