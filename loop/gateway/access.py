@@ -161,7 +161,7 @@ def record(connection: sa.Connection, action: str, subject: str, author: str, de
     connection.execute(
         sa.insert(METADATA.tables["audit"]).values(
             audit_id=uuid.uuid4().hex,
-            at=datetime.now(UTC),
+            happened_at=datetime.now(UTC),
             actor=author,
             action=action,
             subject=subject,

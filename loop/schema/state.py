@@ -172,11 +172,11 @@ AUDIT: Final = Table(
     key=("audit_id",),
     columns=(
         Column("audit_id", TEXT, "names the act"),
-        Column("at", TIME, "when"),
+        Column("happened_at", TIME, "when"),
         Column("actor", TEXT, "who: a user of the machine, or a token's id"),
         Column("action", TEXT, "what: token.create, token.revoke, pseudonym.rotate"),
         Column("subject", TEXT, "to what"),
         Column("detail", TEXT, "JSON; never a secret, never a person"),
     ),
-    index=(("at",),),
+    index=(("happened_at",),),
 )

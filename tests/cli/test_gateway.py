@@ -133,7 +133,7 @@ def test_a_key_is_rotated_with_an_audit_row(loop: Command, settings: Settings) -
         assert key.hex() not in out
     with open_home(settings) as home:
         acts = home.state.arrow("audit").to_pylist()
-    assert [(act["action"], json.loads(act["detail"])) for act in sorted(acts, key=lambda act: act["at"])] == [
+    assert [(act["action"], json.loads(act["detail"])) for act in sorted(acts, key=lambda act: act["happened_at"])] == [
         ("pseudonym.rotate", {"retired": 1}),
         ("pseudonym.rotate", {"retired": 2}),
     ]

@@ -15,7 +15,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table('audit',
     sa.Column('audit_id', sa.Text(), nullable=False, comment='names the act'),
-    sa.Column('at', sa.DateTime(timezone=True), nullable=False, comment='when'),
+    sa.Column('happened_at', sa.DateTime(timezone=True), nullable=False, comment='when'),
     sa.Column('actor', sa.Text(), nullable=False, comment="who: a user of the machine, or a token's id"),
     sa.Column('action', sa.Text(), nullable=False, comment='what: token.create, token.revoke, pseudonym.rotate'),
     sa.Column('subject', sa.Text(), nullable=False, comment='to what'),
@@ -23,7 +23,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('audit_id'),
     comment='one row per administrative act'
     )
-    op.create_index('ix_audit_at', 'audit', ['at'], unique=False)
+    op.create_index('ix_audit_happened_at', 'audit', ['happened_at'], unique=False)
     op.create_table('tokens',
     sa.Column('token_id', sa.Text(), nullable=False, comment='the public half of the token'),
     sa.Column('tool', sa.Text(), nullable=False, comment='which tool holds it'),
@@ -43,5 +43,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table('tokens')
-    op.drop_index('ix_audit_at', table_name='audit')
+    op.drop_index('ix_audit_happened_at', table_name='audit')
     op.drop_table('audit')
