@@ -46,9 +46,10 @@ def records(name: str, again: Again, tally: Tally, reading: Reading) -> Iterator
     for piece in again(Stage.JUDGEMENTS):
         index.note(piece)
     index.settle(again)
-    given = 0
+    given = broken = 0
     for piece in again(Stage.ALL):
         if isinstance(piece, Record):
+            broken += 1
             yield piece
         elif isinstance(piece, Generation) and (judgements := index.take(piece)):
             given += len(judgements)
@@ -60,6 +61,7 @@ def records(name: str, again: Again, tally: Tally, reading: Reading) -> Iterator
             details = replace(details, about=replace(about, workflow=workflow))
             yield from decisions(name, piece, details, judgements, tally=tally, key=reading.key)
     assert given + len(index.lost) == len(index.judgements), "a judgement was lost"
+    assert broken == index.broken, "what cannot be read did not come each time"
     for judgement, why in index.lost:
         raw = msgspec.json.encode({"trace": judgement.trace, "feedback": [told(judgement)]})
         yield Record(judgement.line, raw, path=judgement.path, fault=Fault(Reason.DECISION, why))
@@ -84,11 +86,14 @@ class _Index:
     answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Of such traces: span to the digest of its answer."""
     lost: list[tuple[Judgement, str]] = field(default_factory=list)
+    broken: int = 0
     taken: set[Span] = field(default_factory=set)
 
     def note(self, piece: Piece) -> None:
         """The first time: the judgements."""
-        if isinstance(piece, Skipped):
+        if isinstance(piece, Record):
+            self.broken += 1
+        elif isinstance(piece, Skipped):
             self.tally.skipped[piece.kind] += 1
         elif isinstance(piece, Judgement) and piece.id in self.judgements:
             self.tally.skipped["repeated"] += 1

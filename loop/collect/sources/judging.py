@@ -144,9 +144,9 @@ def _judged(group: Sequence[Judgement], content: Content | NotTextError, tally: 
         )
     if isinstance(content, NotTextError):
         return Fault(Reason.PROMPT, f"prompt or answer: {content}")
-    if not content.answers or not content.prompt:
-        what = "answer" if content.prompt else "prompt"
-        reason = Reason.CANDIDATES if content.prompt else Reason.PROMPT
+    asked = any(message["content"].strip() for message in content.prompt)
+    if not asked or not content.answers:
+        reason, what = (Reason.CANDIDATES, "answer") if asked else (Reason.PROMPT, "prompt")
         return Fault(reason, f"expected the text of the {what}, got none: switch on the recording of contents")
     at = max(judgement.at for judgement in clear if judgement.at is not None)
     if decided := [judgement for judgement in clear if judgement.verdict is Verdict.DECIDED]:

@@ -36,8 +36,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -74,8 +73,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SPANS: Final = ("resourceSpans", "scopeSpans", "spans")
 _NAME: Final = "gen_ai.evaluation.name"
 _LOGS: Final = ("resourceLogs", "scopeLogs", "logRecords")
-Events = list[tuple[Any, Any]]
-"""Name and content of a span's events."""
+
+
+class Event(NamedTuple):
+    """An event of a span."""
+
+    name: Any
+    attributes: Attributes
+    at: Any
 
 
 def read(path: Path, *, reading: Reading | None = None, progress: Progress | None = None) -> Source:
@@ -141,14 +146,17 @@ def _list(value: Any) -> list[Any]:
 def _of_span(span: Any, resource: Attributes, document: Document, stage: Stage, reading: Reading) -> Iterator[Piece]:
     trace, own = _id(span["traceId"], 16), _id(span["spanId"], 8)
     parent = _id(span["parentSpanId"], 8) if span.get("parentSpanId") else None
+    links = [(_id(link["traceId"], 16), _id(link["spanId"], 8)) for link in span.get("links") or ()]
     given = attributes(span.get("attributes"))
-    events = [(event.get("name"), event) for event in span.get("events") or ()]
+    events = [
+        Event(event.get("name"), attributes(event.get("attributes")), event.get("timeUnixNano"))
+        for event in span.get("events") or ()
+    ]
     is_generation = _is_generation(given, events)
     if stage is Stage.JUDGEMENTS:
-        where = [(trace, own), *([(trace, parent)] if parent else [])]
-        where += [(_id(link["traceId"], 16), _id(link["spanId"], 8)) for link in span.get("links") or ()]
+        nearest = ((trace, own), *([(trace, parent)] if parent else []), *links)
         author = None if is_generation else text_of(given, *_USER)
-        yield from _judgements(span, given, events, _Where(trace, tuple(where), document, reading, author))
+        yield from _judgements(span, given, events, _Where(trace, nearest, document, reading, author))
         return
     if is_generation:
         yield Generation(
@@ -163,13 +171,12 @@ def _of_span(span: Any, resource: Attributes, document: Document, stage: Stage, 
         yield Trace(trace, replace(_about(given, resource), answer=partial(_answer, given, events)))
 
 
-def _judgements(span: Any, given: Attributes, events: Events, where: _Where) -> Iterator[Piece]:
+def _judgements(span: Any, given: Attributes, events: list[Event], where: _Where) -> Iterator[Piece]:
     """What the events of a span say, and its attributes."""
     key = ":".join(where.spans[0])
-    for number, (name, event) in enumerate(events):
-        if name in (EVALUATION, DECISION):
-            at = _time(event.get("timeUnixNano"))
-            yield from where.judgement(name, attributes(event.get("attributes")), at, f"{key}:{number}")
+    for number, event in enumerate(events):
+        if event.name in (EVALUATION, DECISION):
+            yield from where.judgement(event.name, event.attributes, _time(event.at), f"{key}:{number}")
     for name, attribute in ((EVALUATION, _NAME), (DECISION, DECISION)):
         if attribute in given:
             yield from where.judgement(name, given, _time(span.get("endTimeUnixNano")), f"{key}:{name}")
@@ -185,21 +192,21 @@ def _details(span: Any, given: Attributes, resource: Attributes) -> Details:
     )
 
 
-def _is_generation(given: Attributes, events: Events) -> bool:
+def _is_generation(given: Attributes, events: list[Event]) -> bool:
     if (operation := text_of(given, "gen_ai.operation.name")) is not None:
         return operation in _OPERATIONS
     if text_of(given, "openinference.span.kind") == "LLM" or text_of(given, "llm.request.type") in _OPERATIONS:
         return True
     if given.keys() & {"gen_ai.output.messages", "gen_ai.completion", "gen_ai.completion.0.content"}:
         return True
-    return any(name in (CHOICE, COMPLETED) for name, _ in events)
+    return any(event.name in (CHOICE, COMPLETED) for event in events)
 
 
-def _content(given: Attributes, events: Events) -> Content:
-    return content_of(given, [(name, attributes(event.get("attributes"))) for name, event in events])
+def _content(given: Attributes, events: list[Event]) -> Content:
+    return content_of(given, [(event.name, event.attributes) for event in events])
 
 
-def _answer(given: Attributes, events: Events) -> list[str]:
+def _answer(given: Attributes, events: list[Event]) -> list[str]:
     return _content(given, events).answers
 
 
@@ -271,10 +278,12 @@ class _Where:
             shown = " and ".join(verdicts.shown(value) for value in said) or "nothing"
             comment, text, decision, chosen = value_of(given.get("gen_ai.evaluation.explanation")), None, None, None
         else:
-            name, side = DECISION, Verdict.DECIDED
-            decision, text, chosen = (value_of(given.get(key)) for key in (DECISION, "loop.final_text", "loop.chosen"))
-            if not isinstance(decision, str) or not isinstance(text, str | None) or type(chosen) not in (int, NoneType):
-                raise TypeError("loop.decision and loop.final_text: expected texts, and loop.chosen a whole number")
+            decision, text, chosen = (
+                value_of(given.get(name)) for name in (DECISION, "loop.final_text", "loop.chosen")
+            )
+            name, side = DECISION, Verdict.DECIDED if isinstance(decision, str) else Verdict.UNCLEAR
+            text = text if isinstance(text, str) else None
+            chosen = chosen if chosen is None or type(chosen) is int else -1  # no position: refused where it matters
             shown, comment = verdicts.shown(decision), value_of(given.get("loop.reasons"))
             comment = ",".join(map(str, comment)) if isinstance(comment, list) else comment
         tags = verdicts.tags(comment) if comment is not None else ()
@@ -293,7 +302,7 @@ class _Where:
             author=author,
             text=text,
             tags=(*(tags or ()), *([DELETED] if decision == Decision.MODIFY and text == "" else [])),
-            decision=decision,
+            decision=decision if isinstance(decision, str) else None,
             chosen=chosen,
             response=text_of(given, "gen_ai.response.id"),
         )
