@@ -28,6 +28,8 @@ from loop.weights import weights_digest
 
 COLOURS = ("red", "green", "blue", "black")
 THINGS = ("door", "wall", "old roof")
+READY_S = 30.0
+"""How long a generator is given to load a model."""
 
 
 def ask_for(thing: str) -> list[dict[str, str]]:
@@ -35,7 +37,7 @@ def ask_for(thing: str) -> list[dict[str, str]]:
 
 
 def tiny_models(factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two versions, made once: m0, unsure of a few colours, and m1, the same but surer."""
+    """Two versions, made once: m0, unsure of a few colours, and m1, the same but less sure of all."""
     import torch
 
     from loop.models import Model
@@ -50,7 +52,7 @@ def tiny_models(factory: pytest.TempPathFactory) -> dict[str, Path]:
     nano.build(pairs, folder / "m0", seed=0, steps=60, batch_size=12, learning_rate=1e-2, shape=shape)
     other = Model.load(folder / "m0")
     with torch.no_grad():
-        other.network.model.norm.weight.mul_(1.5)
+        other.network.model.norm.weight.mul_(0.6)
     other.save(folder / "m1")
     return models
 
@@ -118,7 +120,7 @@ def generating(settings: Settings, database: Callable[[], str] | None = None) ->
         follower.start()
         batcher.start()
         try:
-            until = time.monotonic() + 30
+            until = time.monotonic() + READY_S
             while follower.arms is None and time.monotonic() < until:
                 time.sleep(0.02)
             yield Running(address, follower, batcher)
@@ -127,11 +129,15 @@ def generating(settings: Settings, database: Callable[[], str] | None = None) ->
             follower.close()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def serving(app: object) -> Iterator[str]:
     """An ASGI application on a real socket, in a thread; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = uvicorn.Config(app, port=port, lifespan="off", log_level="warning", ws="none")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
