@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -308,3 +310,10 @@ def test_nothing_personal_and_no_token_is_logged(
     assert [r.levelname for r in caplog.records if r.name == "loop.client"] == ["WARNING", "WARNING"]
     for secret in ("a private text", "kim.surname", TOKEN, suggestion.suggestion_id):
         assert secret not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("loop"))
+
+
+def test_it_imports_nothing_else_of_loop() -> None:
+    script = "import sys, loop.client; print(sorted(m for m in sys.modules if m.split('.')[0] in ('loop', 'torch')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    names = ["aio", "answers", "courier", "outbox", "sync", "trying", "wire"]
+    assert done.stdout.strip() == str(["loop", "loop.client", *(f"loop.client.{name}" for name in names)])
