@@ -135,9 +135,9 @@ def _model(attributes: dict[str, Any]) -> str | None:
 
 
 def _of_assessment(given: dict[str, Any], trace: str, document: Document, reading: Reading) -> Iterator[Piece]:
-    name, source = given["assessment_name"], given["source"]
-    if not isinstance(name, str):
-        raise TypeError("expected a text as assessment_name")
+    name, source, identity = given["assessment_name"], given["source"], given["assessment_id"]
+    if not isinstance(name, str) or not isinstance(identity, str):
+        raise TypeError("expected texts as assessment_name and assessment_id")
     if source["source_type"] != "HUMAN":
         yield Skipped("judge")
         return
@@ -163,7 +163,7 @@ def _of_assessment(given: dict[str, Any], trace: str, document: Document, readin
         yield Skipped("comment")
     author, span = _text(source.get("source_id")), _text(given.get("span_id"))
     yield Judgement(
-        id=given["assessment_id"],
+        id=identity,
         trace=trace,
         spans=((trace, span),) if span else (),
         name=name,
