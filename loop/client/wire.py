@@ -70,6 +70,8 @@ class Told(TypedDict, total=False):
     purposes: Sequence[str]
     decided_at: datetime
     shown_at: datetime
+    received_at: datetime
+    """For a relay that received it earlier; its token needs the scope admin."""
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,12 @@ class Collecting:
     def _event(self, line: bytes, context: Context) -> Taken:
         sent = records.read(line)
         about = sent.suggestion_id
+        if sent.received_at is not None and "admin" not in context.token.scopes:
+            message = (
+                "received_at: expected it from a token with the scope admin only, for learning cycles go by it; "
+                "leave it out, and it is the time of this request"
+            )
+            raise Problem(403, "forbidden", message, param="received_at")
         if isinstance(sent, Whole):
             if sent.workflow in schema.WORKFLOWS:
                 require(context.token, sent.workflow)

@@ -119,8 +119,12 @@ def joined(feedback: Feedback, record: SuggestionRecord, last: str | None, names
         feedback.decided_at = wire.utc(feedback.decided_at, "decided_at")
     if feedback.shown_at is not None:
         feedback.shown_at = wire.utc(feedback.shown_at, "shown_at")
+    if feedback.received_at is not None:
+        feedback.received_at = wire.utc(feedback.received_at, "received_at")
     raw, feedback.employee = feedback.employee, None
+    received, feedback.received_at = feedback.received_at, None  # as of a whole event, no part of the content
     digest = _digest(JSON.encode(feedback), raw, names)
+    feedback.received_at = received
     if raw is not None and not raw.strip():
         raise Problem(422, "id", "employee: expected the id of a person, got an empty one", param="employee")
     employee = record.employee if raw is None else _pseudonym(raw, names.stored)
@@ -165,12 +169,13 @@ def _filled(feedback: Feedback, record: SuggestionRecord, employee: str, now: da
             # Shown by our clock, decided by the tool's, which is behind: no time is better than a false one.
             decided, reasons = None, [*reasons, *([] if CLOCK_BACKWARDS in reasons else [CLOCK_BACKWARDS])]
     elif decision is not Decision.IGNORE and CLOCK_BACKWARDS not in reasons:
-        decided = max(now, shown)
+        decided = max(feedback.received_at or now, shown)
     return Whole(
         event_id=feedback.event_id,
         revises=feedback.revises,
         shown_at=shown,
         decided_at=decided,
+        received_at=feedback.received_at,
         employee=employee,
         team=record.team if feedback.team is None else feedback.team,
         region=record.region if feedback.region is None else feedback.region,

@@ -147,6 +147,8 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_de
     """Left out, now."""
     shown_at: Time | None = None
     """Left out, when the suggestion was made."""
+    received_at: Time | None = None
+    """Left out, now. For a relay that received it earlier; needs the scope admin, for cycles read by this time."""
     reasons: Tags = []
     dwell_ms: Long | None = None
     revises: Id | None = None

@@ -53,6 +53,7 @@ TOKENS = {
     "desk": _token(1),
     "moderation": _token(2, workflows=("moderation",)),
     "asks": _token(3, scopes=("suggest",)),
+    "relay": _token(6, scopes=("suggest", "feedback", "admin")),
     "slow": _token(4, per_minute=6),
     "all": _token(5, workflows=("ads", "moderation", "design", "comms"), purposes=()),
 }

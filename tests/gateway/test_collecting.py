@@ -50,15 +50,34 @@ def test_times_are_stored_in_utc(front: Running) -> None:
     assert front.event(sent["event_id"])["shown_at"] == shown.isoformat().replace("+00:00", "Z")
 
 
-def test_a_time_of_receipt_that_was_sent_is_kept_beside_ours(front: Running) -> None:
+def test_a_time_of_receipt_is_taken_from_a_relay_and_kept_beside_ours(front: Running) -> None:
     earlier = "2026-01-02T03:04:10Z"
     sent = whole(shown_at="2026-01-02T03:04:05Z", decided_at="2026-01-02T03:04:06Z", received_at=earlier)
-    reply = front.post("/v1/feedback", sent)
+    reply = front.post("/v1/feedback", sent, "relay")
     stored = front.event(sent["event_id"])
     assert stored["received_at"] == earlier
     assert stored["_at"] == reply.json()["received_at"] > earlier
-    again = front.post("/v1/feedback", sent | {"received_at": "2026-01-02T03:05:00Z"})
+    again = front.post("/v1/feedback", sent | {"received_at": "2026-01-02T03:05:00Z"}, "relay")
     assert again.json()["status"] == "duplicate"
+
+
+def test_a_relay_says_when_it_received_short_feedback(front: Running) -> None:
+    shown = front.suggest(n=1)
+    earlier = {"shown_at": "2026-01-02T03:04:05Z", "decided_at": "2026-01-02T03:04:06Z"}
+    sent = feedback(shown, decision="reject", received_at="2026-01-02T03:04:10Z", **earlier)
+    assert front.post("/v1/feedback", sent, "relay").status_code == 200
+    stored = front.event(sent["event_id"])
+    assert {name: stored[name] for name in earlier} == earlier
+    assert stored["received_at"] == "2026-01-02T03:04:10Z"
+
+
+@pytest.mark.parametrize("kind", ["whole", "short"])
+def test_nobody_else_says_when_something_was_received(front: Running, kind: str) -> None:
+    told = {"received_at": "2026-01-02T03:04:10Z"}
+    sent = whole(**told) if kind == "whole" else feedback(front.suggest(n=1), decision="reject", **told)
+    reply = front.post("/v1/feedback", sent)
+    assert reply.status_code == 403
+    assert reply.json()["error"]["param"] == "received_at"
 
 
 def test_sent_again_it_is_a_duplicate_with_the_first_receipt(front: Running) -> None:
