@@ -116,7 +116,7 @@ OPERATIONS: Final = (
         "The same, one a line, packed by gzip or zstd if you like.",
         {200: _ref(wire.Results), 207: _ref(wire.Results)},
         "feedback",
-        {"type": "string"},
+        {"type": "array", "items": {"anyOf": [_ref(wire.Feedback), _ref(Whole)]}, "description": "one item a line"},
         "application/x-ndjson",
     ),
     Operation(
@@ -259,7 +259,7 @@ def _section(one: Operation) -> str:
 
 def _linked(schema: dict[str, Any]) -> str:
     names = sorted({part.rpartition("/")[2] for part in _references(schema)})
-    return ", ".join(f"<a href=#{name}>{name}</a>" for name in names) or "lines"
+    return ", ".join(f"<a href=#{name}>{name}</a>" for name in names)
 
 
 def _references(schema: Any) -> list[str]:

@@ -18,6 +18,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture
 def backend(front: Running) -> Iterator[Fixed]:
-    """Its backend, as new afterwards."""
+    """Its backend, as new before and afterwards."""
+    front.backend.__init__()  # type: ignore[misc]
     yield front.backend
     front.backend.__init__()  # type: ignore[misc]
