@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncIterator
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,8 @@ STATUS_S: Final = 2.0
 RETRY_S: Final = 1.0
 """When to come back after an error that does not say."""
 LONGEST_RETRY_S: Final = 3600.0
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Ask(msgspec.Struct, kw_only=True):
@@ -159,7 +161,7 @@ class Local:
     async def generate(self, ask: Ask) -> Generated:
         """See `Backend`."""
         body = await self._call("POST", "/generate", msgspec.json.encode(ask), self._timeout_s)
-        return msgspec.json.decode(body, type=Generated)
+        return _decoded(body, Generated, "candidates")
 
     async def stream(self, ask: Ask) -> AsyncIterator[Piece | Generated]:
         """See `Backend`: the model draws all candidates together, so each comes in one piece."""
@@ -170,7 +172,7 @@ class Local:
 
     async def status(self) -> Status:
         """How the generator is. Raises Unavailable."""
-        return msgspec.json.decode(await self._call("GET", "/status", b"", STATUS_S), type=Status)
+        return _decoded(await self._call("GET", "/status", b"", STATUS_S), Status, "its status")
 
     async def ready(self) -> str | None:
         """See `Backend`."""
@@ -206,6 +208,13 @@ class Local:
 
 class _Told(msgspec.Struct):
     error: str
+
+
+def _decoded(body: bytes, type_: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Unavailable(f"the generator sent something else than {what}: {error}") from None
 
 
 def _told(reply: Reply) -> str:

@@ -222,7 +222,7 @@ def _produced(choice: _Choice, ask: Ask) -> Produced:
     """
     told = choice.logprobs.content if choice.logprobs else None
     plain = ask.temperature == 1.0 and ask.top_p == 1.0
-    nats = math.fsum(token.logprob for token in told) if told and plain else None
+    nats = sum(token.logprob for token in told) if told and plain else None
     return Produced(
         text=choice.message.content or "",
         logprob=nats if nats is not None and math.isfinite(nats) else None,
@@ -263,6 +263,8 @@ def _raise_for(reply: httpx.Response) -> None:
             raise Unavailable(
                 f"the upstream wants fewer requests: {why}", retry_after(reply.headers.get("retry-after")), status=429
             )
+        case 401 | 403:  # the message may quote the key
+            raise Unavailable("the upstream does not accept the gateway's key")
         case status:
             raise Unavailable(
                 f"the upstream cannot answer now (status {status}): {why}",
