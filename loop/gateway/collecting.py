@@ -34,7 +34,7 @@ GROUP: Final = 1_000
 """Items that are stored together, so that a long batch is never held whole."""
 SLICE: Final = 200
 """Items after which others have their turn: some milliseconds."""
-BATCHES: Final = 4
+BATCHES: Final = 16
 """Batches that are read at a time; others wait, unread."""
 SWEEP: Final = 1_000
 """Ignored suggestions that are looked for at a time."""

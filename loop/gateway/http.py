@@ -36,6 +36,8 @@ class Reply(NamedTuple):
     stream: AsyncIterator[bytes] | None = None
 
 
+PACKED_BYTES: Final = 16 << 20
+"""Longest body that is packed by zstd: it is held whole."""
 PIECE: Final = 1 << 20
 """Bytes that a body is unpacked by at a time: what a small body can at most become before it is looked at again."""
 
@@ -155,6 +157,8 @@ class _Zstandard:
 
     def feed(self, part: bytes, *, last: bool) -> Iterator[bytes]:
         self._packed += part
+        if len(self._packed) > PACKED_BYTES:
+            raise Problem(413, "too_large", f"expected at most {PACKED_BYTES:,} bytes of zstd; send it in parts")
         if not last:
             return
         try:

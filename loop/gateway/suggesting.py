@@ -253,6 +253,9 @@ def _finish(finished: bool) -> str:
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
 
+_CHAT_FIELDS: Final = {"employee": "user"}
+"""What a chat request calls what is no part of its metadata."""
+
 
 def _check(ask: Suggest, status: int) -> None:
     """The rules that the later event will have to keep, as far as they can be told now."""
@@ -263,8 +266,9 @@ def _check(ask: Suggest, status: int) -> None:
     for name in ("employee", "team", "region", "episode_id", "task_id"):
         text = getattr(ask, name)
         if text is not None and not (rules.is_id(text) and text.strip()):
-            reason, field, told = rules.bad_id(name)
-            raise Problem(status, reason.value, f"{field}: {told}", param=field)
+            reason, _, told = rules.bad_id(name)
+            field = _CHAT_FIELDS.get(name, f"metadata.{name}") if status == 400 else name
+            raise Problem(status, reason.value, f"{field}: {told}", param=field.partition(".")[0])
 
 
 def _unknown(name: str, named: str, status: int) -> Problem:

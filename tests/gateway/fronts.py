@@ -27,7 +27,7 @@ from loop.collect.intake import Intake
 from loop.config import Settings
 from loop.gateway import run
 from loop.gateway.access import Gate, Known, Token
-from loop.gateway.backend import Ask, Generated, Piece, Produced
+from loop.gateway.backend import Ask, Backend, Generated, Piece, Produced
 from loop.gateway.front import Front
 
 TEXTS = ("target newcomers", "target regulars", "target families", "target strangers")
@@ -164,13 +164,18 @@ class Running:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
 
 
-@contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[Running]:
-    """A front for a home, in a thread of its own; closed in the order in which its process does it."""
+def know_tokens(settings: Settings) -> None:
+    """Write the snapshot from which a gate knows `TOKENS` while the database is away."""
     path = settings.make_home() / "gateway" / "tokens.json"
     path.parent.mkdir(exist_ok=True)
     digest = hashlib.sha256(_SECRET.encode()).hexdigest()
     path.write_bytes(msgspec.json.encode([Known(token, digest) for token in TOKENS.values()]))
+
+
+@contextlib.contextmanager
+def serving(settings: Settings, given: Backend | None = None) -> Iterator[Running]:
+    """A front for a home, in a thread of its own; closed in the order in which its process does it."""
+    know_tokens(settings)
     intake = Intake(
         settings.spool,
         settings.ledger,
@@ -181,7 +186,7 @@ def serving(settings: Settings) -> Iterator[Running]:
     gate = Gate(settings)
     gate.start()
     backend = Fixed()
-    front = Front(settings, intake, gate, backend)
+    front = Front(settings, intake, gate, given or backend)
     server = run.server(settings, front, host="127.0.0.1", port=0)
     runner = asyncio.Runner(loop_factory=server.config.get_loop_factory())
     thread = threading.Thread(target=lambda: runner.run(run.serve(front, server)))

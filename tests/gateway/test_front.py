@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from loop.gateway import front as front_module
 from loop.gateway.backend import Unavailable
-from tests.gateway.fronts import TOKENS, Running, bearer, feedback, home_of, refused, serving, wait, whole
+from tests.gateway.fronts import TOKENS, Running, bearer, feedback, home_of, know_tokens, refused, serving, wait, whole
 
 MESSAGES = [{"role": "user", "content": "an ad for shoes"}]
 
@@ -315,8 +315,7 @@ OURS = ("loop.models", "loop.release.serve", "loop.evaluate", "loop.train", "loo
 def process(home: Path, *before: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The front as `loop up` starts it, on a free port; `before` is Python that runs in it first."""
     settings = home_of(home)
-    with serving(settings):
-        pass  # its tokens stay
+    know_tokens(settings)
     port = free_port()
     script = "\n".join([*before, "import sys", "from loop.gateway.run import main", "sys.exit(main(sys.argv[1:]))"])
     with subprocess.Popen(

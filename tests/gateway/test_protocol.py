@@ -280,3 +280,10 @@ def test_a_packed_piece_is_unpacked_bit_by_bit() -> None:
     feed = http._Gzip().feed
     pieces = list(feed(gzip.compress(b" " * (5 << 20)), last=True))
     assert [len(piece) for piece in pieces if piece] == [http.PIECE] * 5
+
+
+def test_zstd_that_is_packed_too_long_is_413(front: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "PACKED_BYTES", 10)
+    body = pa.Codec("zstd").compress(json.dumps(whole()).encode(), asbytes=True)
+    reply = front.post("/v1/feedback/batch", body, headers={"content-encoding": "zstd"})
+    assert refused(reply) == (413, "too_large", None)
