@@ -197,11 +197,14 @@ def _prefix(time: datetime) -> bytes:
 
 
 def _options() -> rocksdict.Options:
-    """Filters and indexes live in the block cache too, so that all memory is bounded."""
+    """Filters and indexes live in the block cache too, so that all memory is bounded; in small parts, for one large
+    part would push all others out of its shard of the cache."""
     table = rocksdict.BlockBasedOptions()
     table.set_block_cache(rocksdict.Cache(_CACHE_BYTES))
     table.set_bloom_filter(10, block_based=False)
     table.set_cache_index_and_filter_blocks(True)
+    table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)

@@ -283,4 +283,6 @@ def _sync(folder: Path) -> None:
 
 def _failed(path: Path, what: str, error: OSError) -> LoopError:
     name = errno.errorcode.get(error.errno or 0, str(error.errno))
-    return LoopError(f"{path}: expected {what}, got {name} ({error.strerror}); nothing was kept of it: mend the disk")
+    return LoopError(
+        f"{path}: expected {what}, got {name} ({error.strerror}); nothing of it is acknowledged; make room or mend the disk"
+    )

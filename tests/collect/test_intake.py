@@ -552,11 +552,14 @@ def test_killed_at_any_moment_what_was_acknowledged_is_stored_exactly_once(tmp_p
         child.start()
         theirs.close()
         assert ours.recv() == []
-        deadline = time.monotonic() + draw.uniform(0.0, 0.2)
+        # By turns after some time, within recovery too, and after some answers.
+        seconds, puts = (draw.uniform(0.0, 0.2), 1 << 30) if kill % 2 else (60.0, draw.randrange(1, 60))
+        deadline = time.monotonic() + seconds
         with suppress(EOFError):
-            while (left := deadline - time.monotonic()) > 0:
-                if ours.poll(min(left, 0.02)):
+            while puts > 0 and time.monotonic() < deadline:
+                if ours.poll(0.01):
                     answers += ours.recv()
+                    puts -= 1
                 if draw.random() < 0.1:
                     move()
             child.kill()
@@ -574,7 +577,7 @@ def test_killed_at_any_moment_what_was_acknowledged_is_stored_exactly_once(tmp_p
     stored = {(head.key, head.digest): head.at for head in (msgspec.json.decode(frame, type=Head) for frame in moved)}
     assert len(stored) == len(moved), "nothing is stored twice"
     assert set(again) <= set(stored), "nothing that was acknowledged is missing"
-    assert len(answers) > 50 * kills
+    assert len(answers) >= kills / 2
     assert STORED not in {receipt.status for receipt in receipts}
     times = {(i.key, i.digest.hex()): r.received_at for i, r in zip(items, receipts, strict=True)}
     for key, digest, status, at in answers:
