@@ -16,7 +16,8 @@ import numpy as np
 
 from loop import cycle as stages
 from loop import schema
-from loop.cli.run import Control, Stopwatch, World
+from loop.cli.run import Control, World
+from loop.cli.stopwatch import Stopwatch
 from loop.collect import events, landing
 from loop.collect.record import Record
 from loop.errors import BadInputError, LoopError
@@ -42,9 +43,10 @@ class Circle:
 
     def __init__(self, home: Home, dagster: Orchestrator, world: World, watch: Stopwatch) -> None:
         self.home, self.dagster, self.world, self.watch = home, dagster, world, watch
-        self.organisation = Organisation(
-            world.seed, employees=world.employees, workflows=world.workflows, edits=world.edits
-        )
+        with watch.stage("people"):
+            self.organisation = Organisation(
+                world.seed, employees=world.employees, workflows=world.workflows, edits=world.edits
+            )
         self._days_file = home.settings.truth / "days.jsonl"
         self._first: date | None = None
 
@@ -99,20 +101,19 @@ class Circle:
             )
             if done.quarantined:
                 raise LoopError(f"the simulated tools sent {done.quarantined} events that break the contract on {day}")
-        with self.watch.stage("data jobs"):
-            halted = {workflow for workflow in self.world.workflows if not self.dagster.data(day, workflow)}
+        halted = {workflow for workflow in self.world.workflows if not self.dagster.data(day, workflow)}
         if self.world.control is not Control.FROZEN:
-            with self.watch.stage("learn"):
-                self.dagster.learn(day)
-            with self.watch.stage("panel"):
+            self.dagster.learn(day)
+            with self.watch.stage("people"):
                 self._ask_panel(day)
-            with self.watch.stage("decide"):
-                self.dagster.decide(day)
-        self.organisation.write_outcomes(self.home.settings.truth, day, sent)
-        rows = [
-            self._told(day, workflow, sent, server.version) | {"status": "held" if workflow in halted else "accepted"}
-            for workflow in self.world.workflows
-        ]
+            self.dagster.decide(day)
+        with self.watch.stage("people"):
+            self.organisation.write_outcomes(self.home.settings.truth, day, sent)
+            rows = [
+                self._told(day, workflow, sent, server.version)
+                | {"status": "held" if workflow in halted else "accepted"}
+                for workflow in self.world.workflows
+            ]
         with self._days_file.open("a") as file:
             file.write(json.dumps({"day": day.isoformat(), "workflows": rows}, default=str) + "\n")
         return rows

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from loop import config
+from loop import config, schema
 from loop.cli import output
 from loop.cli.cycle import check_workflows
+from loop.cli.stopwatch import Stopwatch
 from loop.home import open_home
 
 
@@ -38,26 +37,6 @@ class World:
     control: Control
 
 
-@dataclass
-class Stopwatch:
-    """Wall and CPU seconds by stage."""
-
-    wall: dict[str, float] = field(default_factory=dict)
-    cpu: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
-            self.cpu[name] = self.cpu.get(name, 0.0) + time.process_time() - cpu
-
-    def told(self) -> dict[str, dict[str, float]]:
-        return {name: {"wall": round(self.wall[name], 2), "cpu": round(self.cpu[name], 2)} for name in self.wall}
-
-
 def run(  # noqa: PLR0913, PLR0917 - one argument an option
     days: Annotated[int, typer.Option(min=1, help="Days to simulate, after those that this home has.")] = 5,
     workflow: Annotated[list[str] | None, typer.Option(help="Only this workflow; may be repeated.")] = None,
@@ -73,13 +52,13 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
 
     watch = Stopwatch()
     settings = config.load()
-    workflows = check_workflows(workflow)
+    workflows = check_workflows(workflow, schema.BUILT_IN)
     world = World(seed, employees, workflows, edits, control)
-    with watch.stage("total"), contextlib.ExitStack() as stack:
-        with watch.stage("start-up"):
+    with contextlib.ExitStack() as stack:
+        with watch.stage("services"):
             home = stack.enter_context(open_home(settings))
-            dagster = stack.enter_context(orchestrator(settings))
-            circle = Circle(home, dagster, world, watch)
+        dagster = stack.enter_context(orchestrator(settings, watch, warm=True))
+        circle = Circle(home, dagster, world, watch)
         with output.progress("the base model", days + 2) as step:
             circle.begin()
             shown = []
@@ -89,6 +68,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
             step(days + 1, days + 2, "the unseen prompts")
             final = circle.final()
         releases = circle.releases()
+        watch.switch("services")  # which stop now
     result = {"days": shown, "releases": releases, "final": final, "seconds": watch.told()}
     if json:
         output.emit_json(result)

@@ -19,6 +19,25 @@ SMALL = {
     "LOOP_DPO_STEPS": "3",
     "LOOP_BENCHMARK_ITEMS": "30",
 }
+STAGES = [
+    "start-up",
+    "services",
+    "imports",
+    "orchestration",
+    "people",
+    "base model",
+    "serve",
+    "collect",
+    "validate",
+    "label",
+    "freeze",
+    "train",
+    "compare",
+    "evaluate",
+    "release",
+    "final",
+    "rest",
+]
 
 
 def loop(home: Path, *arguments: str, code: int = 0) -> Any:
@@ -53,7 +72,17 @@ def test_a_day_is_told_as_promised(lived: tuple[Path, Any]) -> None:
     assert release["decision"] in {"promoted", "refused"}
     assert [(row["workflow"], row["items"]) for row in told["final"]] == [("ads", 500), ("comms", 500)]
     assert all({"base", "champion", "constant"} <= set(row) for row in told["final"])
-    assert told["seconds"]["total"]["wall"] > told["seconds"]["learn"]["wall"] > 0
+
+
+def test_every_second_belongs_to_one_stage(lived: tuple[Path, Any]) -> None:
+    seconds = dict(lived[1]["seconds"])
+    total = seconds.pop("total")
+    assert list(seconds) == STAGES
+    for clock in ("wall", "cpu"):
+        rounding = 0.005 * (len(seconds) + 1)
+        assert sum(spent[clock] for spent in seconds.values()) == pytest.approx(total[clock], abs=rounding)
+    assert seconds["rest"]["wall"] < 0.5
+    assert min(seconds[stage]["wall"] for stage in ("base model", "serve", "train", "compare", "final")) > 0.1
 
 
 def test_the_loop_tells_the_same_afterwards(lived: tuple[Path, Any]) -> None:
