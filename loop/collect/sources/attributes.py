@@ -25,6 +25,7 @@ CHOICE: Final = "gen_ai.choice"
 _DETAILS: Final = "gen_ai.client.inference.operation.details"
 _ASKED: Final = "gen_ai.content.prompt"
 COMPLETED: Final = "gen_ai.content.completion"
+_DEPTH: Final = 50
 _PART: Final = re.compile(r"message\.contents\.(\d+)\.message_content\.(text|type)")
 
 
@@ -33,9 +34,9 @@ def attributes(given: Any) -> dict[str, Any]:
     return {each["key"]: each.get("value") for each in given or ()}
 
 
-def value_of(given: Any) -> Any:
-    """OTLP's AnyValue as a plain value; None for one that is empty or of no known kind."""
-    if not isinstance(given, dict):
+def value_of(given: Any, depth: int = 0) -> Any:
+    """OTLP's AnyValue as a plain value; None for one that is empty, of no known kind, or nests too deep."""
+    if not isinstance(given, dict) or depth > _DEPTH:
         return None
     for kind, value in given.items():
         match kind:
@@ -44,10 +45,10 @@ def value_of(given: Any) -> Any:
             case "intValue" | "doubleValue":
                 return _number(value, int if kind == "intValue" else float)
             case "arrayValue" if isinstance(value, dict) and isinstance(value.get("values", []), list):
-                return [value_of(each) for each in value.get("values", [])]
+                return [value_of(each, depth + 1) for each in value.get("values", [])]
             case "kvlistValue" if isinstance(value, dict) and isinstance(value.get("values", []), list):
                 pairs = [each for each in value.get("values", []) if isinstance(each, dict)]
-                return {str(each.get("key")): value_of(each.get("value")) for each in pairs}
+                return {str(each.get("key")): value_of(each.get("value"), depth + 1) for each in pairs}
     return None
 
 

@@ -159,7 +159,10 @@ def _user(said: str) -> Message:
 
 
 def _dumped(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError:
+        raise NotTextError("expected text, got JSON that nests too deep") from None
 
 
 def _parsed(said: str) -> Any:
@@ -171,10 +174,10 @@ def _parsed(said: str) -> Any:
         return None
 
 
-def _is_chat(value: Any) -> bool:
+def _is_chat(value: Any, depth: int = 0) -> bool:
     """Whether what stood in a text is a conversation, and not an answer that happens to be JSON."""
     if isinstance(value, list):
-        return bool(value) and all(_is_chat(each) for each in value)
+        return bool(value) and depth < _DEPTH and all(_is_chat(each, depth + 1) for each in value)
     if not isinstance(value, dict):
         return False
     said = "content" in value or "parts" in value

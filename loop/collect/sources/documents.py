@@ -23,6 +23,8 @@ from loop.errors import BadInputError
 
 ENDINGS: Final = tuple(f"{end}{packed}" for end in (".json", ".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
 """Files of a folder whose name ends otherwise are not read."""
+MALFORMED: Final = (TypeError, ValueError, KeyError, AttributeError, RecursionError)
+"""What reading a value raises that is not of the shape that its format has."""
 _WHAT: Final = "JSON lines, or an array that can be read whole (make lines of it: jq -c '.[]')"
 _TRIED: Final = 100
 """Where the first line is no JSON and neither is the whole: so many lines are tried before all is called no JSON."""

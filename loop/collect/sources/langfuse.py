@@ -32,7 +32,7 @@ from loop import schema
 from loop.collect.events import EventError
 from loop.collect.record import Progress, Record, Source, Tally
 from loop.collect.sources import chat, verdicts
-from loop.collect.sources.documents import Document, broken, decode, reader, told
+from loop.collect.sources.documents import MALFORMED, Document, broken, decode, reader, told
 from loop.collect.sources.feedback import records
 from loop.collect.sources.pieces import About, Content, Details, Generation, Judgement, Piece, Skipped, Stage, Trace
 from loop.collect.sources.verdicts import Reading, Verdict
@@ -61,7 +61,7 @@ def read(path: Path, *, reading: Reading | None = None, progress: Progress | Non
             for place, (row, trace) in enumerate(_rows(document.value)):
                 try:
                     yield from _of_row(row, trace, document, how)
-                except (TypeError, ValueError, KeyError, AttributeError) as error:
+                except MALFORMED as error:
                     yield broken(document, f"[{place}]", f"expected {_SHAPES}: {told(error)}")
 
     return Source("langfuse", path, records("langfuse", pieces, tally, how), tally=tally)

@@ -28,7 +28,7 @@ from typing import Any, Final
 from loop.collect.events import EventError
 from loop.collect.record import Progress, Record, Source, Tally
 from loop.collect.sources import chat, verdicts
-from loop.collect.sources.documents import Document, broken, decode, reader, told
+from loop.collect.sources.documents import MALFORMED, Document, broken, decode, reader, told
 from loop.collect.sources.feedback import records
 from loop.collect.sources.pieces import About, Content, Details, Generation, Judgement, Piece, Skipped, Stage, Trace
 from loop.collect.sources.verdicts import Reading, Verdict
@@ -62,7 +62,7 @@ def _records(documents: Iterator[Document | Record], reading: Reading, tally: Ta
             continue
         try:
             pieces = list(_of_trace(document, reading))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except MALFORMED as error:
             yield broken(document, "", f"expected a trace of MLflow 3, with info and data.spans: {told(error)}")
             continue
         yield from records("mlflow", partial(_all, pieces), tally, reading)

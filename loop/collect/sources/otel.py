@@ -45,7 +45,7 @@ from loop.collect.events import DELETED
 from loop.collect.record import Progress, Record, Source, Tally
 from loop.collect.sources import verdicts
 from loop.collect.sources.attributes import CHOICE, COMPLETED, Attributes, attributes, content_of, text_of, value_of
-from loop.collect.sources.documents import Document, broken, reader, told
+from loop.collect.sources.documents import MALFORMED, Document, broken, reader, told
 from loop.collect.sources.feedback import records
 from loop.collect.sources.pieces import (
     About,
@@ -113,7 +113,7 @@ def _of_document(document: Document, stage: Stage, reading: Reading) -> Iterator
         for place, (resource, item) in enumerate(_items(value, *keys)):
             try:
                 yield from of_item(item, resource, document, stage, reading)
-            except (TypeError, ValueError, KeyError, AttributeError) as error:
+            except MALFORMED as error:
                 yield broken(document, f"{keys[2]}[{place}]", f"expected one of OTLP's {keys[2]}: {told(error)}")
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loop.collect import landing, sources
 from loop.collect.events import pseudonym
 from loop.collect.sources import otel
-from tests.collect.sources.drawn import KEY
+from loop.collect.sources.verdicts import Reading
+from loop.home import Home
+from loop.label.derive import derive
+from loop.validate import contract
+from tests.collect.sources.drawn import KEY, written
 from tests.collect.sources.otlp import END, OUTPUT, SPAN, START, TRACE, Read, event, rated, request, span
 
 TWO = {"gen_ai.output.messages": json.dumps([{"role": "assistant", "content": text} for text in ("one", "two")])}
@@ -234,3 +241,18 @@ def test_a_scale_makes_a_number_a_decision_and_a_score_a_person_s(read: Read) ->
 def test_feedback_inside_the_span_was_shown_from_its_beginning(read: Read) -> None:
     event = read(request(span(rated(at=START + 10**9)))).event
     assert (event["shown_at"], event["decided_at"]) == ("2026-01-05T09:00:00Z", "2026-01-05T09:00:01Z")
+
+
+def test_what_a_person_changed_between_two_imports_replaces_what_they_had_said(home: Home, tmp_path: Path) -> None:
+    bob, later = {"loop.employee": "bob"}, str(END + 10**9)
+    said = [rated(), rated(**bob)]
+    rules, reading = contract.split, Reading(workflow="comms")
+    for name, scores in (("monday", said), ("tuesday", [*said, rated("reject", at=later, **bob)])):
+        path = written(tmp_path / f"{name}.jsonl", request(span(*scores)))
+        done = sources.read("otel", path, home.settings, home.lake, home.state, contract=rules, reading=reading)
+        assert (done.read, done.accepted, done.duplicates) == ((2, 2, 0) if name == "monday" else (2, 1, 1))
+    rows = landing.events(home.settings, home.state, date(2026, 1, 5), "comms")
+    labels = derive(rows, held_out_share=0.0)
+    lived = {row["superseded_at"] for row in labels.demonstrations.to_pylist()}
+    assert (rows.num_rows, lived) == (3, {None, datetime(2026, 1, 5, 9, 0, 2, 500_000, tzinfo=UTC)})
+    assert labels.set_aside == {"rejected: no preferred text": 1}

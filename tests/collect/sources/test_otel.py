@@ -147,6 +147,24 @@ def test_one_array_one_object_and_packed_lines_give_the_same(tmp_path: Path) -> 
     assert draw("otel", tmp_path / "x.jsonl.gz").events == expected
 
 
+def deep(levels: int) -> str:
+    return '{"arrayValue":{"values":[' * levels + '{"stringValue":"x"}' + "]}}" * levels
+
+
+NESTED = [json.dumps({"stringValue": text}) for text in ("[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900)]
+
+
+@pytest.mark.parametrize("name", ["gen_ai.input.messages", "gen_ai.output.messages", "user.id", "loop.workflow"])
+@pytest.mark.parametrize("value", [*NESTED, deep(60), deep(300), deep(2000)])
+def test_what_nests_deep_is_an_event_or_set_aside(tmp_path: Path, name: str, value: str) -> None:
+    line = json.dumps(request(span(rated(), attributes={name: "HERE"})))
+    line = line.replace('{"stringValue": "HERE"}', value)
+    assert "HERE" not in line
+    (tmp_path / "x.jsonl").write_text(f'{{"resourceSpans":[]}}\n{line}\n')
+    drawn = draw("otel", tmp_path / "x.jsonl")
+    assert len(drawn.events) + len(drawn.faults) == 1
+
+
 # -- anything that may come -------------------------------------------------------------------------------------------
 
 ANY = st.recursive(
