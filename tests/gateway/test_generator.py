@@ -349,7 +349,7 @@ def test_killed_in_the_middle_of_a_request_it_is_unavailable_and_told_to_end_it_
             except httpx.TransportError:
                 return False
 
-        wait_for(serves, 60)
+        wait_for(serves, 120)
         return process
 
     async def interrupt(process: subprocess.Popen[bytes], how: signal.Signals) -> list[Generated | BaseException]:
