@@ -154,7 +154,8 @@ class Desk {
     const told = loop.feedback(shown, fields); // it stands in the outbox before this returns
     this.at += 1;
     this.next();
-    const other = desks.find((desk) => desk !== this && desk.shown);
+    // Always in turn, also if the other is still asking: where the next key goes must not hang on who answers first.
+    const other = desks.find((desk) => desk !== this && desk.at < desk.briefs.length && !desk.isStuck);
     activate(other ?? this, true);
     say(`${what}.`);
     told.then(

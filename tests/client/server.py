@@ -56,6 +56,8 @@ class Gateway:
     """As long as it is set, every request meets it."""
     suggestions: dict[str, str] = field(default_factory=dict)
     """Id to workflow."""
+    made: int = 0
+    """How many suggestions there ever were."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     server: ThreadingHTTPServer | None = None
 
@@ -79,7 +81,8 @@ class Gateway:
 
     def suggest(self, workflow: str = "ads") -> dict[str, Any]:
         with self.lock:
-            name = f"s-{len(self.suggestions):032x}"
+            name = f"s-{self.made:032x}"
+            self.made += 1
             self.suggestions[name] = workflow
         return {
             "suggestion_id": name,

@@ -146,10 +146,15 @@ def opened(context: BrowserContext, address: str) -> Page:
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.goto(address)
-    page.wait_for_selector(".desk:nth-of-type(2) form:visible")
-    page.wait_for_selector(".desk:nth-of-type(1) form:visible")
+    both(page)
     page.broken = broken  # type: ignore[attr-defined]
     return page
+
+
+def both(page: Page) -> None:
+    """Wait until both desks have something to decide on."""
+    for desk in 1, 2:
+        page.wait_for_selector(f".desk:nth-of-type({desk}) form:visible")
 
 
 def said(page: Page, text: str) -> None:
@@ -181,7 +186,7 @@ def test_a_morning_at_the_desk_by_keyboard_alone(page: Page, gateway: Gateway) -
     assert title(page) == "Moderation decision, 1 of 6"
     page.keyboard.press("Enter")
     said(page, "Accepted text 1.")
-    page.wait_for_selector(".desk:nth-of-type(2) form:visible")
+    both(page)
 
     page.keyboard.press("ArrowDown")
     page.keyboard.press("e")
@@ -189,11 +194,11 @@ def test_a_morning_at_the_desk_by_keyboard_alone(page: Page, gateway: Gateway) -
     page.keyboard.type("target everybody, 2 for 1, says Røst")  # keys of shortcuts among them
     page.keyboard.press("Control+Enter")
     said(page, "Saved your text.")
-    page.wait_for_selector(".desk:nth-of-type(1) form:visible")
+    both(page)
 
     page.keyboard.press("r")
     said(page, "Rejected both.")
-    page.wait_for_selector(".desk:nth-of-type(2) form:visible")
+    both(page)
     page.keyboard.press("s")
     said(page, "Skipped.")
     linked(page, "Online, all sent")
@@ -243,7 +248,7 @@ def test_tab_and_space_do_without_shortcuts(page: Page, gateway: Gateway) -> Non
     said(page, "Rejected both.")
     linked(page, "Online, all sent")
     page.reload()
-    page.wait_for_selector(".desk:nth-of-type(2) form:visible")
+    both(page)
     assert not page.is_checked("#shortcuts")
     assert decisions(gateway) == [("ads", "reject", None, None)]
 
@@ -279,7 +284,7 @@ def test_offline_and_back(page: Page, context: BrowserContext, gateway: Gateway)
     context.set_offline(False)
     linked(page, "Online, all sent")
     said(page, "The gateway has every decision.")
-    page.wait_for_selector(".desk:nth-of-type(1) form:visible")
+    both(page)
     assert decisions(gateway) == [
         ("ads", "modify", 0, "written on the train"),
         ("moderation", "reject", None, None),
@@ -307,10 +312,10 @@ def test_the_gateway_gone_the_page_closed_and_both_back(
 def test_a_reload_shows_the_same_suggestion(page: Page, gateway: Gateway) -> None:
     page.keyboard.press("1")
     said(page, "Accepted text 1.")
-    page.wait_for_selector(".desk:nth-of-type(1) form:visible")
+    both(page)
     asked = len(gateway.suggestions)
     page.reload()
-    page.wait_for_selector(".desk:nth-of-type(2) form:visible")
+    both(page)
     assert page.locator("h2").all_text_contents()[:2] == ["Ad copy, 2 of 6", "Moderation decision, 1 of 6"]
     assert page.locator(".candidate span").all_text_contents() == [*AD, *POST]
     assert len(gateway.suggestions) == asked
