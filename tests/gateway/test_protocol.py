@@ -249,7 +249,7 @@ def test_a_bomb_is_413_and_does_not_grow_memory(front: Running, path: str, encod
     [
         ("gzip", b"no gzip", (400, "not_gzip", None)),
         ("gzip", b"", (400, "not_gzip", None)),
-        ("gzip", gzip.compress(b'{"a":1}')[:-3], (400, "not_gzip", None)),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-3], (400, "not_gzip", None)),
         ("gzip", zlib.compress(b"{}"), (400, "not_gzip", None)),
         ("zstd", b"no zstd", (400, "not_zstd", None)),
         ("br", b"...", (415, "encoding", None)),
