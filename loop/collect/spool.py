@@ -284,5 +284,6 @@ def _sync(folder: Path) -> None:
 def _failed(path: Path, what: str, error: OSError) -> LoopError:
     name = errno.errorcode.get(error.errno or 0, str(error.errno))
     return LoopError(
-        f"{path}: expected {what}, got {name} ({error.strerror}); nothing of it is acknowledged; make room or mend the disk"
+        f"{path}: expected {what}, got {name} ({error.strerror}); nothing of it is acknowledged; "
+        "make room or mend the disk"
     )
