@@ -305,8 +305,10 @@ def load(**given: Any) -> Settings:
             raise BadInputError(f"unknown setting {variable} in the environment{_nearest(variable, known)}")
     try:
         return Settings(**given)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInputError(f"loop.toml: expected TOML, got {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"loop.toml: expected TOML in UTF-8, got {error}") from None
+    except OSError as error:
+        raise BadInputError(f"loop.toml: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])

@@ -61,6 +61,9 @@ def test_a_file_that_is_no_toml_says_where() -> None:
     Path("loop.toml").write_text("seed = = 1\n")
     with pytest.raises(BadInputError, match=r"loop\.toml: .*line 1"):
         load()
+    Path("loop.toml").write_text("seed = 1\n", encoding="utf-16")
+    with pytest.raises(BadInputError, match=r"loop\.toml: expected TOML in UTF-8"):
+        load()
 
 
 def test_a_password_shows_in_no_message_and_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -32,12 +33,13 @@ def cycle(
     if start < schema.FIRST_DAY or end > datetime.now(UTC).date():
         raise BadInputError(f"expected days from {schema.FIRST_DAY} to today, got --from {start} --to {end}")
     settings = config.load()
-    with open_home(settings) as home, orchestrator(settings) as dagster:
+    with open_home(settings) as home, contextlib.ExitStack() as stack:
         partitions = landing.partitions(home.state, start, end, workflows)
         if not partitions:
             raise BadInputError(
                 f"nothing has landed from {start} to {end} for {', '.join(workflows)}: `loop import` first"
             )
+        dagster = stack.enter_context(orchestrator(settings))
         with output.progress("data", len(partitions)) as step:
             for done, (day, flow) in enumerate(partitions, 1):
                 dagster.data(day, flow)

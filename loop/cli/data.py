@@ -95,7 +95,10 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
         output.table("Feedback that is no decision of a person", ["kind", "pieces"], list(done.skipped.items()))
     if done.reasons:
         output.table("Set aside", ["reason", "rows"], list(done.reasons.items()))
-    if not done.read:
+        output.stdout.print('What each should have been: loop sql "SELECT path, line, explanation FROM quarantine"')
+    if done.read == done.quarantined > 0:
+        output.stdout.print("Nothing was accepted: every row was set aside.")
+    elif not done.read:
         output.stdout.print("No person's feedback is in it: nothing was imported.")
     elif done.unchanged:
         output.stdout.print("Nothing is new: every row was here already.")
@@ -114,6 +117,8 @@ def hold_release(
     """Let a held batch through, with author, time and reason; then run its data job again."""
     from loop.validate import batches
 
+    if workflow not in schema.WORKFLOWS:
+        raise BadInputError(f"WORKFLOW: expected one of {', '.join(schema.WORKFLOWS)}, got {workflow!r}")
     with open_home(config.load()) as home:
         verdict = batches.release(home.state, day.date(), workflow, reason=reason, author=getpass.getuser())
     if json:

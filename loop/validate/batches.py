@@ -100,8 +100,8 @@ def release(state: State, day: date, workflow: str, *, reason: str, author: str)
         raise BadInputError("--reason: expected a sentence that a colleague understands in a year, got nothing")
     last = state.batches(day, day, [workflow])
     if not last or last[0]["status"] != BatchStatus.HELD:
-        found = last[0]["status"] if last else "never judged"
-        raise BadInputError(f"{day} {workflow}: expected a held batch, it is {found}; `loop status` lists what is held")
+        found = f"it is {last[0]['status']}" if last else "it was never judged"
+        raise BadInputError(f"{day} {workflow}: expected a held batch, {found}; `loop status` lists what is held")
     kept = {name: last[0][name] for name in ("day", "workflow", "digest", "rows", "quarantined")}
     state.record_batch(**kept, status=BatchStatus.OVERRIDDEN, reasons=[reason], author=author, run_id=None)
     return state.batches(day, day, [workflow])[0]

@@ -99,6 +99,10 @@ def test_what_breaks_is_quarantined_with_its_reason(loop: Command, tmp_path: Pat
         (("cycle", "--from", "2026-01-06", "--to", "2026-01-05"), "is after --to"),
         (("cycle", "--from", "2026-01-05", "--to", "2026-01-05"), "nothing has landed"),
         (("cycle", "--from", "2026-01-05", "--to", "2026-01-05", "--workflow", "cooking"), "expected one of ads"),
+        (("run", "--workflow", "cooking"), "expected one of ads"),
+        (("hold", "release", "2026-01-05", "cooking", "--reason", "r"), "WORKFLOW: expected one of ads"),
+        (("hold", "release", "2026-01-05", "ads", "--reason", "r"), "it was never judged; `loop status` lists"),
+        (("hold", "release", "2026-01-05", "ads", "--reason", " "), "expected a sentence"),
     ],
 )
 def test_bad_input_ends_with_2_and_says_what_to_do(loop: Command, arguments: tuple[str, ...], says: str) -> None:

@@ -80,6 +80,8 @@ def _told(path: Path) -> dict[str, Told]:
     """The CSV of sessions, by session id."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            columns = ", ".join(rows.fieldnames or ()) or "none"
             return {
                 row["session_id"]: Told(
                     worker=row["worker_id"],
@@ -88,12 +90,12 @@ def _told(path: Path) -> dict[str, Told]:
                     selections=int(row["num_selected"]),
                     events=int(row["num_event"]),
                 )
-                for row in csv.DictReader(file)
+                for row in rows
             }
     except OSError as error:
         raise BadInputError(f"{path}: expected a CSV of sessions: {error.strerror}") from None
     except KeyError as error:
-        raise BadInputError(f"{path}: expected a CSV of sessions with a column {error}, got none") from None
+        raise BadInputError(f"{path}: expected a CSV of sessions with a column {error}, got {columns:.200}") from None
     except (ValueError, TypeError, csv.Error) as error:
         raise BadInputError(f"{path}: expected a CSV of sessions: {error}") from None
 

@@ -410,7 +410,7 @@ def test_the_csv_of_the_same_stem_names_the_writers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", "expected a CSV of sessions with a column 'session_id', got none"),
+        ("a,b\n1,2\n", "expected a CSV of sessions with a column 'session_id', got a, b"),
         (f"{HEAD}a,w1,animal,x,1,5\n", "expected a CSV of sessions: invalid literal for int"),
         (f"{HEAD}a,w1\n", "expected a CSV of sessions: int"),
         ("\xff", "expected a CSV of sessions: 'utf-8' codec"),
