@@ -16,22 +16,20 @@ import numpy as np
 
 from loop import cycle as stages
 from loop import schema
+from loop.cli.channel import Channel, InProcess
 from loop.cli.run import Control, World
 from loop.cli.stopwatch import Stopwatch
-from loop.collect import events, landing
-from loop.collect.record import Record
-from loop.errors import BadInputError, LoopError
+from loop.collect import events
+from loop.errors import BadInputError
 from loop.evaluate import answers, panel
 from loop.home import Home
 from loop.lake import from_rows
 from loop.release import releases
 from loop.simulate import controls
-from loop.simulate.organisation import Organisation, Suggestion
-from loop.validate import contract
+from loop.simulate.organisation import Organisation
 
 if TYPE_CHECKING:
     from loop.cli.dagster import Orchestrator
-    from loop.release.serve import Server
 
 FIRST_DAY = date(2026, 1, 5)
 """The simulated calendar starts on this Monday, whenever it is run: the same seed gives the same days."""
@@ -47,6 +45,7 @@ class Circle:
             self.organisation = Organisation(
                 world.seed, employees=world.employees, workflows=world.workflows, edits=world.edits
             )
+        self.channel: Channel = InProcess(home, world.seed)
         self._days_file = home.settings.truth / "days.jsonl"
         self._first: date | None = None
 
@@ -80,27 +79,14 @@ class Circle:
     def day(self, day: date) -> list[dict[str, Any]]:
         """One day: suggestions, decisions, the data jobs, and the cycle in the evening; a row per workflow."""
         with self.watch.stage("serve"):
-            server = self._server(day)
             requests = self.organisation.requests(day)
-            suggestions = self._suggest(server, requests, day)
+            suggestions = self.channel.suggest(day, requests)
         with self.watch.stage("people"):
             sent = [self.organisation.decide(r, s) for r, s in zip(requests, suggestions, strict=True)]
             if self.world.control is Control.SHUFFLED:
                 sent = controls.shuffle_decisions(sent, self.world.seed)
         with self.watch.stage("collect"):
-            path = f"simulated {day}"
-            records = [Record(n, events.encode(event), path) for n, event in enumerate(sent, 1)]
-            done = landing.land(
-                self.home.settings,
-                self.home.lake,
-                self.home.state,
-                source="simulated",
-                name=path,
-                records=records,
-                contract=contract.split,
-            )
-            if done.quarantined:
-                raise LoopError(f"the simulated tools sent {done.quarantined} events that break the contract on {day}")
+            self.channel.send(day, sent)
         halted = {workflow for workflow in self.world.workflows if not self.dagster.data(day, workflow)}
         if self.world.control is not Control.FROZEN:
             self.dagster.learn(day)
@@ -110,7 +96,7 @@ class Circle:
         with self.watch.stage("people"):
             self.organisation.write_outcomes(self.home.settings.truth, day, sent)
             rows = [
-                self._told(day, workflow, sent, server.version)
+                self._told(day, workflow, sent, suggestions[0].model_version)
                 | {"status": "held" if workflow in halted else "accepted"}
                 for workflow in self.world.workflows
             ]
@@ -154,32 +140,6 @@ class Circle:
         ]
 
     # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _server(self, day: date) -> Server:
-        """Whoever is champion as the day begins; also when a day that broke off is lived again."""
-        from loop.models import Model
-        from loop.release.serve import Server
-
-        version = releases.champion_as_of(self.home.state, day)
-        assert version is not None, "`begin` made the base"
-        made = releases.model_version(self.home.state, version)
-        return Server(Model.load(self.home.path(made.path)), version)
-
-    def _suggest(self, server: Server, requests: Sequence[Any], day: date) -> list[Suggestion]:
-        from loop.release.serve import Request
-
-        asked = [Request(r.id, r.workflow, r.prompt) for r in requests]
-        return [
-            Suggestion(
-                id=s.suggestion_id,
-                model_version=s.model_version,
-                candidates=tuple(c.text for c in s.candidates),
-                logprobs=tuple(c.logprob for c in s.candidates),
-                arm_propensity=s.arm_propensity,
-                order_propensity=s.order_propensity,
-            )
-            for s in server.suggest(asked, n=2, seed=self.world.seed)
-        ]
 
     def _ask_panel(self, cycle: date) -> None:
         """Put the cycle's comparisons before the panel; its members give no training data."""

@@ -67,6 +67,10 @@ class Orchestrator:
             return False
         raise LoopError(_why("daily_data", f"{day} {workflow}", result))
 
+    def drain(self) -> str:
+        """Move what the gateway acknowledged into the lake; the run's id."""
+        return self._must("drain", None)
+
     def learn(self, cycle: date) -> str:
         """Freeze, train and set side by side; the run's id."""
         return self._must("learn", cycle)
@@ -75,13 +79,13 @@ class Orchestrator:
         """Evaluate and decide; the run's id."""
         return self._must("decide", cycle)
 
-    def _must(self, job: str, cycle: date) -> str:
-        result = self._run(job, cycle.isoformat())
+    def _must(self, job: str, cycle: date | None) -> str:
+        result = self._run(job, None if cycle is None else cycle.isoformat())
         if not result.success:
-            raise LoopError(_why(job, cycle.isoformat(), result))
+            raise LoopError(_why(job, f"{cycle or 'the spool'}", result))
         return str(result.run_id)
 
-    def _run(self, job: str, partition: str) -> dg.ExecuteInProcessResult:
+    def _run(self, job: str, partition: str | None) -> dg.ExecuteInProcessResult:
         with self.watch.stage("orchestration"):
             if job not in self._jobs:
                 self._jobs[job] = self._defs.resolve_job_def(job)

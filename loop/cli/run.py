@@ -44,9 +44,13 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
     seed: Annotated[int, typer.Option(min=0, help="Of the world: what fits what, and who works there.")] = 0,
     control: Annotated[Control, typer.Option(help="A run that must show no gain.")] = Control.NONE,
     edits: Annotated[bool, typer.Option(help="Whether people may edit; without, they reject instead.")] = True,
+    through_gateway: Annotated[
+        bool, typer.Option("--through-gateway", help="People ask and tell over HTTP, as tools at work do.")
+    ] = False,
     json: bool = output.Json,
 ) -> None:
     """Run the closed circle in the simulated organisation: serve, decide, validate, label, train, compare, release."""
+    from loop.cli import channel
     from loop.cli.circle import Circle
     from loop.cli.dagster import orchestrator
 
@@ -61,6 +65,9 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
         circle = Circle(home, dagster, world, watch)
         with output.progress("the base model", days + 2) as step:
             circle.begin()
+            if through_gateway:
+                with watch.stage("services"):
+                    circle.channel = stack.enter_context(channel.through_gateway(home, dagster, circle.organisation))
             shown = []
             for done, day in enumerate(circle.next_days(days), 1):
                 step(done, days + 2, f"{day}")

@@ -120,3 +120,29 @@ def test_it_goes_on_where_it_stopped_and_frozen_trains_nothing(tmp_path: Path) -
         assert [row["day"] for row in told["days"]] == [day]
         assert told["releases"] == []
     assert loop(tmp_path, "sql", "SELECT count(*) AS n FROM training_sets")["rows"] == [{"n": 0}]
+
+
+def test_the_same_circle_closes_through_the_gateway(tmp_path: Path) -> None:
+    told = loop(tmp_path, "run", "--days", "1", "--workflow", "ads", "--through-gateway", "--seed", "3")
+    [day], [release] = told["days"], told["releases"]
+    assert day["model_version"] == release["champion_before"]
+    query = """SELECT source, count(*) AS n, count(revises) AS revisions, count(DISTINCT suggestion_id) AS suggestions,
+        bool_and(arm_propensity = 1 AND order_propensity IN (0.5, 1) AND candidates[1].logprob < 0) AS propensities,
+        bool_and(received_at >= shown_at AND shown_at::DATE = day) AS dated, bool_and(employee ^@ 'p_') AS pseudonyms
+        FROM interactions GROUP BY source"""
+    [row] = loop(tmp_path, "sql", query)["rows"]
+    assert row["revisions"] > 0
+    assert row == {
+        "source": "gateway",
+        "n": day["interactions"] + row["revisions"],
+        "revisions": row["revisions"],
+        "suggestions": day["interactions"],
+        "propensities": True,
+        "dated": True,
+        "pseudonyms": True,
+    }
+    assert loop(tmp_path, "sql", "SELECT count(*) AS n FROM quarantine")["rows"] == [{"n": 0}]
+    [learned] = loop(tmp_path, "sql", "SELECT demonstrations, preferences FROM training_sets")["rows"]
+    assert min(learned.values()) > 0
+    assert loop(tmp_path, "down") == {"stopped": []}
+    assert loop(tmp_path, "sql", "SELECT count(*) AS n FROM tokens WHERE revoked_at IS NULL")["rows"] == [{"n": 0}]
