@@ -44,7 +44,7 @@ def main() -> None:
         for seed in range(given.first, given.first + given.worlds):
             for kind in given.kinds:
                 run(kind, seed, given.days, given.out)
-    print(table(given.out))
+    print(table(given.out), by_workflow(given.out), sep="\n\n")
 
 
 def run(kind: str, seed: int, days: int, out: Path) -> None:
@@ -88,6 +88,21 @@ def table(out: Path) -> str:
             decisions.count("refused"),
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def by_workflow(out: Path) -> str:
+    """Markdown: the gain of each kind of run in each workflow, means over worlds with 95 % t-intervals."""
+    lines: list[str] = []
+    for kind in KINDS:
+        results = [json.loads(p.read_text()) for p in sorted(out.glob(f"{kind.replace(' ', '-')}-*.json"))]
+        if not results:
+            continue
+        names = [row["workflow"] for row in results[0]["final"]]
+        if not lines:
+            lines = [f"| gain in | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+        gains = np.array([[row["champion"] - row["base"] for row in result["final"]] for result in results])
+        lines.append(f"| {kind} | " + " | ".join(_interval(gains[:, i]) for i in range(len(names))) + " |")
     return "\n".join(lines)
 
 
