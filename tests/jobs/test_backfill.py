@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from loop import services
 from loop.config import Settings
 from loop.errors import LoopError
+from loop.gateway import access
 from loop.home import open_home
 from loop.schema import WORKFLOWS, BatchStatus
 from loop.services import processes, tools
@@ -203,3 +205,30 @@ def test_a_schedule_that_is_on_asks_for_yesterday_and_for_what_came_late(up: Up,
     assert asked == dict.fromkeys([f"{DAY}|comms", *(f"{today}|{name}" for name in WORKFLOWS)], "SUCCESS")
     with open_home(up.settings) as home:
         assert home.lake.read("interactions", days=(DAY, DAY)).num_rows == 61
+
+
+def test_what_the_gateway_acknowledged_is_moved_by_the_sensor(up: Up) -> None:
+    with open_home(up.settings) as home:
+        token = access.create(
+            home.state,
+            tool="test",
+            workflows=["ads"],
+            scopes=["feedback"],
+            purposes=[],
+            per_minute=100,
+            author="test",
+        )
+    told = event(decision(901, "reject", workflow="ads"))
+    del told["received_at"]
+    gateway = processes.read(up.settings).processes["gateway"].address
+    headers = {"authorization": f"Bearer {token}"}
+    reply = wait_for(  # the gateway reads new tokens every two seconds
+        lambda: httpx.post(f"{gateway}/v1/feedback", json=told, headers=headers), lambda answer: answer.is_success
+    )
+    assert reply.json()["status"] == "stored"
+    up.turn_on("sensor", "spooled", "Sensor")
+    with open_home(up.settings) as home:
+        rows = wait_for(lambda: home.lake.read("interactions", workflows=["ads"]).to_pylist(), bool)
+    assert [row["event_id"] for row in rows] == [told["event_id"]]
+    key = 'assetOrError(assetKey: {path: ["landing"]}) {... on Asset {assetMaterializations(limit: 1) {runId}}}'
+    assert wait_for(lambda: up.ask(f"{{{key}}}")["assetMaterializations"], bool)
