@@ -1,6 +1,6 @@
 """How fast and how small is the gateway, beside what the disk can do and beside MLflow's and Phoenix's servers?
 
-    python -m benchmarks.gateway [--json] [--only PASS...] [--peers DIR] [--seconds 8] [--events 2000000]
+    python -m benchmarks.gateway [--json] [--only PASS...] [--peers DIR] [--seconds 8] [--events 4000000]
 
 Each pass runs in a process of its own and in a folder of its own below TMPDIR, so on the same disk; what it starts
 listens on 127.0.0.1 and is stopped by its process id. The load comes from the same machine. Passes:
@@ -14,8 +14,8 @@ listens on 127.0.0.1 and is stopped by its process id. The load comes from the s
     phoenix    Phoenix's server, in an environment of its own: annotations of spans, one at a time and batched
     memory     what the front holds in memory over some million events, while sealed segments are removed
 
-Collecting passes run without a generator. "Stored" counts what lies in the spool when the gateway has ended and must
-equal what was acknowledged. `cpu` figures are CPU time an item, of a server with its database and children: other work
+Collecting passes run without a generator. What lies in the spool when the gateway has ended must be as many events as
+were acknowledged. `cpu` figures are CPU time an item, of a server with its database and children: other work
 on the machine disturbs them less than the clock, and `load` is the machine's load average when a pass begins and ends.
 A pass fails if a single reply is not as it should be. Names of peers' figures: the best of several concurrencies, or
 sizes by concurrencies, counts.
@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,9 +107,12 @@ def main() -> None:
         "--peers", type=Path, help="folder in which Phoenix is installed, once; else installed each time"
     )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement; of a peer's, a third")
-    parser.add_argument("--events", type=int, default=2_000_000, help="of the pass memory")
+    parser.add_argument(
+        "--events", type=int, default=4_000_000, help="of the pass memory, of which the second half counts"
+    )
     parser.add_argument("--one", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     if given.one:
         print(json.dumps(measured(given.only[0], given.one, given)))
         return
@@ -127,10 +131,15 @@ def apart(name: str, given: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, "-m", "benchmarks.gateway", "--only", name, "--one", f"{folder}/{name}"]
         command += ["--peers", str(peers), "--seconds", str(given.seconds), "--events", str(given.events)]
         began = running.load_average()
-        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
+        # A session of its own, so that Ctrl-C is ours alone and the pass gets to stop what it started.
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+            try:
+                told, _ = process.communicate()
+            finally:
+                process.terminate()
+        if process.returncode:
             sys.exit(f"the pass {name} failed")
-    return json.loads(done.stdout.splitlines()[-1]) | {"load": [began, running.load_average()]}
+    return json.loads(told.splitlines()[-1]) | {"load": [began, running.load_average()]}
 
 
 def measured(name: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]:

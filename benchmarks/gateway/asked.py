@@ -7,7 +7,7 @@ from benchmarks.training import BATCH, pairs
 WORKFLOW = "ads"
 USERS = 32
 CANDIDATES = 2
-STEPS = 200
+STEPS = 100
 """Of the base's pretraining: enough to end its answers as a champion does."""
 
 

@@ -86,9 +86,7 @@ def single(folder: Path, seconds: float) -> dict[str, Any]:
             run, used = _measured(gateway, plan)
             sent += run.total
             found[name] = run.figures() | {name: round(value / run.total * 1e6, 1) for name, value in used.items()}
-    found["stored"] = _in_spool(folder / "home")
-    found["acknowledged"] = sent
-    return found
+    return found | {"acknowledged": sent, "stored": _stored(folder / "home", sent)}
 
 
 def batch(folder: Path, seconds: float) -> dict[str, Any]:
@@ -105,9 +103,8 @@ def batch(folder: Path, seconds: float) -> dict[str, Any]:
             found[name] = _of_batches(run.figures()) | {
                 name: round(value / run.total / made.GROUP * 1e6, 2) for name, value in used.items()
             }
-    found["stored"] = _in_spool(folder / "home")
-    found["acknowledged"] = sent * made.GROUP
-    return found
+    sent *= made.GROUP
+    return found | {"acknowledged": sent, "stored": _stored(folder / "home", sent)}
 
 
 def _of_batches(figures: dict[str, float]) -> dict[str, float]:
@@ -122,11 +119,18 @@ def _measured(gateway: Gateway, plan: load.Plan) -> tuple[load.Run, dict[str, fl
     return run, used
 
 
-def _in_spool(home: Path) -> int:
-    """Events in the segments of a gateway that has ended."""
+def _stored(home: Path, acknowledged: int) -> int:
+    """Events in the segments of a gateway that has ended.
+
+    Raises:
+        RuntimeError: they are not as many as were acknowledged.
+    """
     from loop.collect import spool
 
-    return sum(1 for path in spool.sealed(home / "gateway" / "spool") for _ in spool.frames(path))
+    stored = sum(1 for path in spool.sealed(home / "gateway" / "spool") for _ in spool.frames(path))
+    if stored != acknowledged:
+        raise RuntimeError(f"{acknowledged} events were acknowledged as stored, and {stored} are in the spool")
+    return stored
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
@@ -162,7 +166,7 @@ def memory(folder: Path, events: int) -> dict[str, Any]:
     half = [row for row in seen if row[0] > run.total * made.GROUP / 2]
     return {
         "events": run.total * made.GROUP,
-        "events_per_s": round(run.total * made.GROUP / sum((run.seconds,))),
+        "events_per_s": round(run.per_second * made.GROUP),
         "moved_mb": round(taken[0] / 1e6),
         "start_mb": round(seen[0][1] / 1e6, 1),
         "half_mb": round(half[0][1] / 1e6, 1),

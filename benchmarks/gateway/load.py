@@ -117,11 +117,11 @@ class _Driver:
         began = time.perf_counter()
         self.start = began + self.plan.warm
         self.end = self.start + self.plan.seconds
-        self.idle = list(connections)
         if self.plan.per_second is None:
             for connection in connections:
                 self.next(connection)
         else:
+            self.idle = list(connections)
             await self._pace(began, self.plan.per_second)
         await asyncio.wait_for(self.over, self.end - time.perf_counter() + TIMEOUT)
         last = time.perf_counter()
@@ -136,8 +136,8 @@ class _Driver:
             until = int((now - began) * per_second)
             self.due.extend(began + number / per_second for number in range(scheduled, until))
             scheduled = max(scheduled, until)
-            while self.due and self.idle:
-                self.idle.pop().send(self.plan.request(self._number()), self.due.popleft())
+            for _ in range(min(len(self.due), len(self.idle))):
+                self.next(self.idle.pop())
             await asyncio.sleep(0.001)
         self.end = min(self.end, time.perf_counter())
         self._maybe_over()
@@ -148,21 +148,20 @@ class _Driver:
 
     def next(self, connection: _Connection) -> None:
         """What a free connection does: the next request, if there is one."""
-        now = time.perf_counter()
-        if now < self.end and self.sent < self.plan.most and not self.found.bad:
-            if self.plan.per_second is None:
-                connection.send(self.plan.request(self._number()), time.perf_counter())
-                return
-            if self.due:
-                connection.send(self.plan.request(self._number()), self.due.popleft())
-                return
-            self.idle.append(connection)
+        if self.sent >= self.plan.most or self.found.bad:
+            self.due.clear()
+        elif self.due:  # also after the end: whatever was due is sent and timed
+            connection.send(self.plan.request(self._number()), self.due.popleft())
             return
+        elif self.plan.per_second is None and time.perf_counter() < self.end:
+            connection.send(self.plan.request(self._number()), time.perf_counter())
+            return
+        self.idle.append(connection)
         self._maybe_over()
 
     def _maybe_over(self) -> None:
         ends = time.perf_counter() >= self.end or self.sent >= self.plan.most or self.found.bad
-        if ends and self.found.total >= self.sent and not self.over.done():
+        if ends and not self.due and self.found.total >= self.sent and not self.over.done():
             self.over.set_result(None)
 
     def replied(self, since: float, status: int, body: bytes) -> None:
