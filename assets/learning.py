@@ -1,12 +1,10 @@
 """Stages 4 and 5 in the graph: freeze, train, and set challenger and champion side by side."""
 
-from typing import Any
-
 import dagster as dg
 
 from assets.partitions import CYCLES, DAY_OF_BATCHES, cycle_of
-from assets.resources import HomeResource, columns, described
-from loop import cycle, services
+from assets.resources import HomeResource, columns, described, mlflow_page
+from loop import cycle
 
 OWNERS = ["team:research"]
 
@@ -44,11 +42,8 @@ def training_set(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Ma
 def policy(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Train the challenger: SFT on demonstrations, then DPO on preferences."""
     trained = cycle.policy(home.get(), cycle_of(context), run_id=context.run_id)
-    metadata: dict[str, Any] = {"dagster/row_count": 1, **trained.told()}
-    address = services.mlflow_ui(home.get().settings)
-    if trained.mlflow_page:
-        metadata["mlflow"] = dg.MetadataValue.url(address + trained.mlflow_page) if address else trained.mlflow_page
-    return dg.MaterializeResult(metadata=metadata)
+    link = mlflow_page(home.get(), trained.mlflow_page)
+    return dg.MaterializeResult(metadata={"dagster/row_count": 1, **trained.told(), **link})
 
 
 @dg.asset(

@@ -6,10 +6,10 @@ import dagster as dg
 
 from assets.learning import OWNERS
 from assets.partitions import CYCLES, cycle_of
-from assets.resources import HomeResource, columns, described
+from assets.resources import HomeResource, columns, described, mlflow_page
 from loop import cycle
 from loop.evaluate import evidence
-from loop.release import card
+from loop.release import card, releases
 
 
 @dg.asset(
@@ -39,7 +39,9 @@ def evaluation(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Mate
 )
 def release(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
     """Promote the challenger, or refuse it, with reasons."""
-    decided = cycle.release(home.get(), cycle_of(context), run_id=context.run_id)
+    here = home.get()
+    decided = cycle.release(here, cycle_of(context), run_id=context.run_id)
+    run = releases.model_version(here.state, decided.challenger).mlflow_run if decided.challenger else None
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": 1,
@@ -48,5 +50,6 @@ def release(context: dg.AssetExecutionContext, home: HomeResource) -> dg.Materia
             "decision": decided.decision,
             "live": decided.live,
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decided.reasons)),
+            **mlflow_page(here, run and here.registry.page(run)),
         }
     )

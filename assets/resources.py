@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
-from loop import config, schema
+from loop import config, schema, services
 from loop.home import Home, open_home
 
 
@@ -42,6 +42,11 @@ def columns(table: str) -> dict[str, Any]:
             ]
         )
     }
+
+
+def mlflow_page(home: Home, page: str | None) -> dict[str, Any]:
+    """A link to a page of MLflow as Dagster's metadata; nothing where there is no page."""
+    return {"mlflow": dg.MetadataValue.url(services.mlflow_ui(home.settings) + page)} if page else {}
 
 
 def described(table: str) -> str:

@@ -27,7 +27,8 @@ NAME: Final = "loop"
 """Of the experiment and of the registered model."""
 CHAMPION: Final = "champion"
 _SHOWN_AS: Final = {"mlflow.experimentKind": "custom_model_development"}
-"""The UI then opens on training runs, and not on traces of prompts."""
+_SHOWN_AS_QUERY: Final = "workflowType=machine_learning"
+"""With both the UI opens on training runs, and not on traces of prompts; a browser remembers which it showed last."""
 _METRICS_A_CALL: Final = 1_000
 _PARAMETER: Final = 6_000
 """Most characters of a parameter's value, and of a tag's."""
@@ -53,7 +54,7 @@ class PolicyRun:
     tags: Mapping[str, str] = field(default_factory=dict)
     """Such as the Dagster run and the attempt."""
     started_at: float | None = None
-    """Seconds since the epoch; now if absent."""
+    """Seconds since the epoch; if absent, as long ago as the curves took."""
 
 
 class Registry:
@@ -98,7 +99,8 @@ class Registry:
         from mlflow.entities import Param
 
         client = self.client
-        started = int((policy.started_at or time.time()) * 1000)
+        took = sum(curve.seconds for curve in policy.curves)
+        started = int((policy.started_at or time.time() - took) * 1000)
         tags = {
             "cycle": policy.cycle.isoformat(),
             "version": policy.version,
@@ -141,8 +143,9 @@ class Registry:
             self.client.set_model_version_tag(NAME, number, key, value)
 
     def write_card(self, run_id: str, card: str) -> None:
-        """Keep a model card (markdown) with the run, and show it on the page of the model version."""
+        """Keep a model card (markdown) with the run, and show it on the run's page and on that of the model version."""
         self.client.log_text(run_id, card, "model_card.md")
+        self.client.set_tag(run_id, "mlflow.note.content", card[:_PARAMETER])
         self.client.update_model_version(NAME, self._number(run_id), description=card)
 
     def point_champion(self, run_id: str) -> None:
@@ -158,7 +161,7 @@ class Registry:
 
     def page(self, run_id: str) -> str:
         """Where MLflow's server shows the run, below its own address."""
-        return f"/#/experiments/{self.experiment}/runs/{run_id}"
+        return f"/#/experiments/{self.experiment}/runs/{run_id}?{_SHOWN_AS_QUERY}"
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ Commands call `session` and get databases. `up` starts everything to live with, 
 
 from loop.services.doctor import doctor
 from loop.services.finding import Finding
-from loop.services.living import down, env, exports, gateway, up
+from loop.services.living import down, env, exports, gateway, mlflow_ui, up
 from loop.services.postgres import Urls, locate
 from loop.services.sessions import ensure_postgres, session
-from loop.services.tools import artifacts, environment, mlflow_ui, mlflow_uri, prepare
+from loop.services.tools import artifacts, environment, mlflow_uri, prepare
 
 __all__ = [
     "Finding",

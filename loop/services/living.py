@@ -134,6 +134,15 @@ def exports(settings: Settings) -> str:
     return "\n".join(["# Postgres of this home now runs for this shell; `loop down` stops it.", *lines])
 
 
+def mlflow_ui(settings: Settings) -> str:
+    """Where a person looks at MLflow: the address of this home's server; if none runs, what `loop up` will give it.
+
+    That is the port of last time, or one chosen now; the next `loop up` takes another only if that is not free then.
+    """
+    server = processes.read(settings).processes.get("mlflow")
+    return server.address if server and server.alive else f"http://127.0.0.1:{_port(settings, 'mlflow')}"
+
+
 # -- parts of up ------------------------------------------------------------------------------------------------------
 
 

@@ -57,12 +57,6 @@ def mlflow_uri(settings: Settings, urls: Urls) -> str:
     return urls.mlflow
 
 
-def mlflow_ui(settings: Settings) -> str | None:
-    """Where a person looks at MLflow: the address of this home's server, if one runs."""
-    server = processes.read(settings).processes.get("mlflow")
-    return server.address if server and server.alive else None
-
-
 def repository_file(name: str) -> Path:
     """`dagster.yaml` or `workspace.yaml`: in the repository, or within the package where that was installed whole.
 

@@ -131,7 +131,7 @@ def test_a_second_registry_of_the_home_sees_the_same(registry: Registry, policy:
     other = Registry(registry._uri, registry._artifacts)
     assert other.experiment == registry.experiment
     assert other.client.get_run(run_id).info.run_name == "m-1"
-    assert registry.page(run_id) == f"/#/experiments/{registry.experiment}/runs/{run_id}"
+    assert registry.page(run_id) == f"/#/experiments/{registry.experiment}/runs/{run_id}?workflowType=machine_learning"
 
 
 def test_an_unknown_run_and_a_servers_address_are_told(registry: Registry, tmp_path: Path) -> None:

@@ -52,14 +52,15 @@ def test_a_file_that_is_nowhere_says_how_to_install() -> None:
         tools.repository_file("nothing.yaml")
 
 
-def test_the_ui_of_mlflow_is_where_its_server_runs(bare_settings: Settings) -> None:
-    assert mlflow_ui(bare_settings) is None
+def test_the_ui_of_mlflow_is_where_its_server_runs_or_will_run(bare_settings: Settings) -> None:
+    coming = mlflow_ui(bare_settings)
+    assert coming == f"http://127.0.0.1:{processes.read(bare_settings).ports['mlflow']}"
     me = processes.myself()
     with processes.locked(bare_settings):
         processes.note(bare_settings, "mlflow", Running(me.pid, me.birth, "http://127.0.0.1:5000"))
         assert mlflow_ui(bare_settings) == "http://127.0.0.1:5000"
         processes.note(bare_settings, "mlflow", Running(me.pid, "long ago", "http://127.0.0.1:5000"))
-    assert mlflow_ui(bare_settings) is None
+    assert mlflow_ui(bare_settings) == coming
 
 
 @pytest.mark.slow

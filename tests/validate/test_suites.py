@@ -19,6 +19,13 @@ def test_an_ordinary_day_passes_every_rule() -> None:
     assert [f for f in report.findings if not f.passed] == []
     assert report.passed
     assert report.rows == 100
+    observed = {f.rule.split(":")[0]: f.observed for f in report.findings}
+    assert [observed[r] for r in ("duplicate rate", "share of accept", "volume", "event_id")] == [
+        "100.0%",
+        "50.0%",
+        "100",
+        "0 of 100 rows (0.0%)",
+    ]
     assert len(report.findings) > 20
 
 
@@ -55,7 +62,7 @@ def test_blank_candidates_hold_the_batch() -> None:
 
 def test_the_same_decision_sent_under_new_ids_holds_the_batch() -> None:
     again = [decision(n, "accept", 0, SHOWN[0], prompt=[{"role": "user", "content": "same"}]) for n in range(50, 100)]
-    assert failures(ordinary_day(50) + again) == ["duplicate rate: at most 20 %"]
+    assert failures(ordinary_day(50) + again) == ["duplicate rate: at least 80 % of the decisions are distinct"]
 
 
 def test_a_dwell_of_days_holds_the_batch_and_names_the_events() -> None:
