@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from loop.client import AsyncLoop, Loop, Pace, RefusedError, Status, UnavailableError
+from loop.config import Settings
+from loop.home import open_home
+from loop.validate import inflow
 from tests.client.pages import ARGUMENTS, CHROMIUM, needs_browser
 from tests.client.pages import serving as tool_serving
-from tests.gateway.fronts import TEXTS, Running, bearer, home_of, serving
+from tests.gateway.fronts import TEXTS, Running, bearer, home_of, serving, wait
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -124,10 +127,17 @@ def test_many_at_once_from_asyncio(front: Running, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def page(front: Running) -> Iterator[Page]:
+def ended(tmp_path: Path) -> Iterator[Running]:
+    """A front of its own, whose spool a test may move on."""
+    with serving(home_of(tmp_path, spool_segment_seconds=0.2)) as running:
+        yield running
+
+
+@pytest.fixture
+def page(ended: Running) -> Iterator[Page]:
     from playwright.sync_api import sync_playwright
 
-    with tool_serving(front.url, bearer("desk")) as url, sync_playwright() as playwright:
+    with tool_serving(ended.url, bearer("desk")) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page()
         page.set_default_timeout(20_000)
@@ -143,8 +153,9 @@ def both(page: Page) -> None:
 
 @pytest.mark.slow
 @needs_browser
-def test_the_example_page_accepts_edits_rejects_and_comes_back(page: Page, front: Running) -> None:
-    before = len(front.stored("event"))
+def test_the_example_page_accepts_edits_rejects_and_comes_back_and_the_lake_has_it(
+    page: Page, ended: Running, settings: Settings
+) -> None:
     both(page)
     page.keyboard.press("2")
     both(page)
@@ -162,15 +173,18 @@ def test_the_example_page_accepts_edits_rejects_and_comes_back(page: Page, front
     page.keyboard.type("written offline, sent later: größer")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#link:text('Offline, 2 decisions wait on this device')")
-    assert len(front.stored("event")) == before + 3
+    assert len(ended.stored("event")) == 3
     page.context.set_offline(False)
     page.wait_for_selector("#link:text('Online, all sent')")
-    found = [(e["workflow"], e["decision"], e.get("final_text")) for e in front.stored("event")[before:]]
-    assert found == [
+    wait(lambda: not any(ended.settings.spool.glob("*.open")))
+    with open_home(ended.settings.model_copy(update={"postgres_url": settings.postgres_url})) as home:
+        inflow.drain(home.settings, home.lake, home.state)
+        rows = sorted(home.lake.read("interactions").to_pylist(), key=lambda row: row["decided_at"])
+    assert [(row["workflow"], row["decision"], row["final_text"]) for row in rows] == [
         ("ads", "accept", TEXTS[1]),
         ("moderation", "modify", "hide for taste, severity minor, then watch"),
         ("ads", "reject", None),
         ("moderation", "accept", TEXTS[0]),
         ("ads", "modify", "written offline, sent later: größer"),
     ]
-    assert len({e["employee"] for e in front.stored("event")[before:]}) == 1
+    assert len({row["employee"] for row in rows}) == 1
