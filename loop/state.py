@@ -84,6 +84,15 @@ class State:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(lock, 0))))
             yield connection
 
+    @contextmanager
+    def building(self, day: date, workflow: str) -> Iterator[None]:
+        """Alone among all that make this day and workflow of the lake anew from what has landed.
+
+        Else the one that had read the landing area first could write last, and what landed in between would be missing.
+        """
+        with self.transaction(lock=f"build {day} {workflow}"):
+            yield
+
     def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
             with self.engine.begin() as connection:

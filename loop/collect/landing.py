@@ -74,7 +74,8 @@ def land(  # noqa: PLR0913 - what is brought, where to, and by which rules
         for chunk in _chunks(records):
             batch.take(chunk)
     for day, workflow in sorted(batch.filed):
-        rebuild_quarantine(settings, lake, state, day, workflow)
+        with state.building(day, workflow):
+            rebuild_quarantine(settings, lake, state, day, workflow)
     return batch.done()
 
 

@@ -110,21 +110,22 @@ def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str
     An outcome is put down to the last decision on its suggestion if it was observed after the suggestion was shown and
     inside the workflow's window, counted from the decision (from the showing where the decision has no time).
     """
-    rows = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow).to_pylist()
-    columns = ("event_id", "suggestion_id", "shown_at", "decided_at", "received_at")
-    decided: dict[str, dict[str, Any]] = {}
-    for one in lake.read("interactions", days=(day, day), workflows=[workflow], columns=columns).to_pylist():
-        before = decided.get(one["suggestion_id"])
-        if before is None or (one["received_at"], one["event_id"]) > (before["received_at"], before["event_id"]):
-            decided[one["suggestion_id"]] = one
-    window = WORKFLOWS[workflow].attribution_window
-    for row in rows:
-        last = decided.get(row["suggestion_id"])
-        if last and last["shown_at"] <= row["observed_at"] <= (last["decided_at"] or last["shown_at"]) + window:
-            row["event_id"] = last["event_id"]
-    if rows or (day, workflow) in lake.partitions("outcomes"):
-        told = sorted(rows, key=lambda row: (row["observed_at"], row["outcome_id"]))
-        lake.overwrite("outcomes", from_rows(told, schema.OUTCOMES), day=day, workflow=workflow)
+    with state.building(day, workflow):
+        rows = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow).to_pylist()
+        columns = ("event_id", "suggestion_id", "shown_at", "decided_at", "received_at")
+        decided: dict[str, dict[str, Any]] = {}
+        for one in lake.read("interactions", days=(day, day), workflows=[workflow], columns=columns).to_pylist():
+            before = decided.get(one["suggestion_id"])
+            if before is None or (one["received_at"], one["event_id"]) > (before["received_at"], before["event_id"]):
+                decided[one["suggestion_id"]] = one
+        window = WORKFLOWS[workflow].attribution_window
+        for row in rows:
+            last = decided.get(row["suggestion_id"])
+            if last and last["shown_at"] <= row["observed_at"] <= (last["decided_at"] or last["shown_at"]) + window:
+                row["event_id"] = last["event_id"]
+        if rows or (day, workflow) in lake.partitions("outcomes"):
+            told = sorted(rows, key=lambda row: (row["observed_at"], row["outcome_id"]))
+            lake.overwrite("outcomes", from_rows(told, schema.OUTCOMES), day=day, workflow=workflow)
     return len(rows), sum(row["event_id"] is not None for row in rows)
 
 

@@ -37,15 +37,16 @@ class Batch:
 
 def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> Batch:
     """Type the landed events of a partition, set aside those that break the contract, and write both partitions."""
-    landed = landing.events(settings, state, day, workflow)
-    good, bad = contract.split(landed, now=datetime.now(UTC))
-    assert landed.num_rows == good.num_rows + bad.num_rows, "a row was lost by the contract"
-    digest = digest_of(good, day, workflow)
-    good = good.set_column(
-        good.column_names.index("batch"), "batch", pa.array([digest] * good.num_rows, pa.string())
-    ).sort_by([("shown_at", "ascending"), ("event_id", "ascending")])
-    lake.overwrite("interactions", good, day=day, workflow=workflow)
-    quarantined = landing.rebuild_quarantine(settings, lake, state, day, workflow, extra=bad)
+    with state.building(day, workflow):
+        landed = landing.events(settings, state, day, workflow)
+        good, bad = contract.split(landed, now=datetime.now(UTC))
+        assert landed.num_rows == good.num_rows + bad.num_rows, "a row was lost by the contract"
+        digest = digest_of(good, day, workflow)
+        good = good.set_column(
+            good.column_names.index("batch"), "batch", pa.array([digest] * good.num_rows, pa.string())
+        ).sort_by([("shown_at", "ascending"), ("event_id", "ascending")])
+        lake.overwrite("interactions", good, day=day, workflow=workflow)
+        quarantined = landing.rebuild_quarantine(settings, lake, state, day, workflow, extra=bad)
     return Batch(day, workflow, digest, landed.num_rows, good.num_rows, quarantined)
 
 

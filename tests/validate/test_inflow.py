@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from loop.collect import landing, outcomes
 from loop.collect.spool import Spool, sealed
 from loop.home import Home
-from loop.validate import batches, inflow
+from loop.validate import batches, contract, inflow
 from tests.rows import DAY, decision, event
 
 PSEUDONYM = f"p_{'0' * 32}"
@@ -152,3 +154,24 @@ def test_a_late_event_opens_its_own_partition_only(home: Home, spool: Spool) -> 
     [moved] = inflow.drain(home.settings, home.lake, home.state)
     assert moved.partitions == ((DAY, "comms"),)
     assert home.lake.version("interactions") == (before or 0) + 1
+
+
+def test_a_build_that_had_read_before_does_not_write_over_what_is_moved_meanwhile(
+    home: Home, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(spool, an_event(1))
+    drained(home)
+    segment(spool, an_event(2))
+    moving = threading.Thread(target=drained, args=(home,))
+    split = contract.split
+
+    def slow(rows: pa.Table, *, now: datetime) -> tuple[pa.Table, pa.Table]:
+        monkeypatch.setattr(contract, "split", split)
+        moving.start()
+        moving.join(2.0)  # as far as it gets
+        return split(rows, now=now)
+
+    monkeypatch.setattr(contract, "split", slow)
+    assert batches.build(home.settings, home.lake, home.state, DAY, "comms").rows == 1
+    moving.join()
+    assert home.lake.read("interactions", columns=["event_id"])["event_id"].to_pylist() == [f"{DAY}-e1", f"{DAY}-e2"]
