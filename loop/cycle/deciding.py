@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from loop import schema
 from loop.cycle.learning import Progress, champion_of, recipe_of, version_of
 from loop.cycle.reading import labels, latest, record
+from loop.errors import LoopError
 from loop.evaluate import answers, evidence, gate, heldout, panel
 from loop.home import Home
 from loop.release import card, releases
@@ -83,10 +84,21 @@ def comparisons(home: Home, cycle: date, *, progress: Progress | None = None) ->
 
 
 def contestants(home: Home, cycle: date) -> tuple[ModelVersion, ModelVersion, int]:
-    """Challenger and champion of a cycle, and the attempt that they belong to."""
+    """Challenger and champion of a cycle, and the attempt that they belong to.
+
+    Raises:
+        LoopError: the cycle has no challenger yet that was made by this code and with these settings.
+    """
     frozen, champion = latest(home, "training_sets", cycle), champion_of(home, cycle)
     version = version_of(champion.version, frozen["digest"], recipe_of(home), home.settings.seed)
-    return releases.model_version(home.state, version), champion, frozen["attempt"]
+    try:
+        challenger = releases.model_version(home.state, version)
+    except LoopError:
+        raise LoopError(
+            f"cycle {cycle} has no challenger that this version of the code and these settings make of its training "
+            "set: materialise its policy first"
+        ) from None
+    return challenger, champion, frozen["attempt"]
 
 
 # -- evaluation -----------------------------------------------------------------------------------------------------
@@ -95,7 +107,8 @@ def contestants(home: Home, cycle: date) -> tuple[ModelVersion, ModelVersion, in
 def evaluation(home: Home, cycle: date) -> evidence.Figures:
     """What is known of the challenger: the panel's answers; where nobody was asked, held-out people's decisions."""
     challenger, champion, attempt = contestants(home, cycle)
-    rows = panel.of_attempt(home.lake.read("comparisons", days=(cycle, cycle)), cycle, attempt)
+    posed = home.lake.read("comparisons", days=(cycle, cycle))
+    rows = panel.of_attempt(posed, cycle, attempt, challenger.version)
     given = panel.read_answers(home.state, rows)
     figures = evidence.Figures(
         evidence.gather(

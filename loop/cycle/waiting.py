@@ -55,7 +55,7 @@ def awaiting_decision(home: Home, *, now: datetime) -> list[Undecided]:
     """Cycles of the last week that are ready to be decided: answered in full, nothing to ask, or waited long enough."""
     sets, models, decided = (home.state.tables[name] for name in ("training_sets", "models", "releases"))
     query = (
-        sa.select(sets.c.cycle, sets.c.attempt, models.c.created_at)
+        sa.select(sets.c.cycle, sets.c.attempt, models.c.version, models.c.created_at)
         .distinct(sets.c.cycle)
         .join(models, models.c.training_digest == sets.c.digest)
         .where(
@@ -67,8 +67,9 @@ def awaiting_decision(home: Home, *, now: datetime) -> list[Undecided]:
     with home.state.engine.connect() as connection:
         candidates = connection.execute(query).all()
     ready = []
-    for cycle, attempt, made in candidates:
-        rows = panel.of_attempt(home.lake.read("comparisons", days=(cycle, cycle)), cycle, attempt)
+    for cycle, attempt, challenger, made in candidates:
+        posed = home.lake.read("comparisons", days=(cycle, cycle))
+        rows = panel.of_attempt(posed, cycle, attempt, challenger)
         if not rows.num_rows and home.lake.read("benchmark", columns=["item_id"]).num_rows:
             continue  # the comparisons are still being made
         asked = set(panel.to_ask(rows)["comparison_id"].to_pylist())

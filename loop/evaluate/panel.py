@@ -126,11 +126,15 @@ def side_by_side(  # noqa: PLR0913 - one argument a fact
     return from_rows(rows, schema.COMPARISONS)
 
 
-def of_attempt(comparisons: pa.Table, cycle: date, attempt: int) -> pa.Table:
-    """The comparisons that one attempt of a cycle posed; a partition keeps those of every attempt."""
+def of_attempt(comparisons: pa.Table, cycle: date, attempt: int, challenger: str | None = None) -> pa.Table:
+    """The comparisons that one attempt of a cycle posed; a partition keeps those of every attempt.
+
+    Args:
+        challenger: only those of this one; other code or settings make another from the same training set.
+    """
     columns = ("comparison_id", "item_id", "challenger", "champion")
     mine = [
-        comparison_id == _digest(cycle.isoformat(), str(attempt), *parts)
+        comparison_id == _digest(cycle.isoformat(), str(attempt), *parts) and challenger in {None, parts[1]}
         for comparison_id, *parts in zip(*(comparisons[c].to_pylist() for c in columns), strict=True)
     ]
     return comparisons.filter(pa.array(mine, pa.bool_()))

@@ -9,7 +9,9 @@ import pytest
 
 from loop import cycle
 from loop.config import Settings
+from loop.cycle import learning
 from loop.cycle.reading import cutoff_of
+from loop.cycle.waiting import PATIENCE
 from loop.errors import LoopError
 from loop.evaluate import answers, panel
 from loop.home import Home, open_home
@@ -147,6 +149,28 @@ def test_a_cycle_ends_in_a_decision_that_stands_everywhere(home: Home) -> None:
     assert releases.champion_now(home.state) == made.version == home.registry.champion()
     tags = home.registry.client.get_run(run.info.run_id).data.tags
     assert (tags["decision"], tags["live"]) == ("promoted", "true")
+
+
+def test_other_code_makes_another_challenger_which_is_decided_on_its_own_comparisons(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(home, FIRST)
+    answers.add_items(home.lake, FIRST, "comms", [[{"role": "user", "content": "benchmark draft"}]])
+    cycle.training_set(home, FIRST)
+    before = cycle.policy(home, FIRST).version
+    cycle.comparisons(home, FIRST)
+    monkeypatch.setattr(learning, "code", lambda: "another")
+    with pytest.raises(LoopError, match=r"has no challenger that this version .*: materialise its policy first"):
+        cycle.evaluation(home, FIRST)
+    after = cycle.policy(home, FIRST).version
+    assert after != before
+    # Not asked yet, for its comparisons are still to be made; those of the one before are not its own.
+    late = datetime.now(UTC) + PATIENCE * 2
+    assert cycle.awaiting_decision(home, now=late) == []
+    cycle.comparisons(home, FIRST)
+    assert [c.day for c in cycle.awaiting_decision(home, now=late)] == [FIRST]
+    cycle.evaluation(home, FIRST)
+    assert cycle.release(home, FIRST).challenger == after
 
 
 def test_without_a_panel_the_challenger_is_refused_and_held_out_people_speak(home: Home) -> None:
