@@ -42,6 +42,8 @@ class Item(msgspec.Struct, frozen=True):
     received_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     suggestion_id: str | None = None
     """For an event: the suggestion that it is about."""
+    yields: bool = False
+    """For an event: whether it is nothing new where another one on its suggestion has come before it."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -83,6 +85,7 @@ class Waiting(msgspec.Struct, frozen=True):
     key: str
     entry: Entry
     frame: bytes
+    yields: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -107,7 +110,7 @@ def prepare(item: Item) -> Waiting:
     assert len(frame) <= FRAME_BYTES, f"an item of {len(frame)} bytes"
     made = waiting(frame)
     assert made.entry.key == hashed(item.kind, item.key), "the payload says another kind or key than the item"
-    return made
+    return msgspec.structs.replace(made, yields=True) if item.yields else made
 
 
 def waiting(frame: bytes) -> Waiting:
@@ -130,8 +133,14 @@ def sort(held: Ledger, items: Sequence[Waiting]) -> tuple[list[Verdict], list[Wa
     new: dict[bytes, Waiting] = {}
     verdicts: list[Verdict] = []
     clashes: dict[int, Entry] = {}
+    decided: set[str | None] = set()
     for at, (item, known) in enumerate(zip(items, held.find([item.entry.key for item in items]), strict=True)):
-        mine = item.entry.seen
+        mine, about = item.entry.seen, item.entry.suggestion_id
+        if item.yields and about is not None and (about in decided or held.last_event(about) is not None):
+            verdicts.append(Verdict(Status.DUPLICATE, mine.at, settled=about not in decided))
+            continue
+        if item.entry.event_id is not None:
+            decided.add(about)
         first = known or new.setdefault(item.entry.key, item).entry.seen
         if first.digest != mine.digest:
             clashes[at] = Entry(variant(item.entry.key, mine.digest), mine)

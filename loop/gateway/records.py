@@ -152,7 +152,9 @@ def ignored(record: SuggestionRecord, now: datetime) -> Item:
         region=record.region,
         **_of(record),
     )
-    return _stored(event, hashlib.sha256(JSON.encode(event), usedforsecurity=False).digest()[:16], now)
+    item = _stored(event, hashlib.sha256(JSON.encode(event), usedforsecurity=False).digest()[:16], now)
+    # Who decides while this is on its way comes before it, and nobody has ignored anything then.
+    return msgspec.structs.replace(item, yields=True)
 
 
 def _filled(feedback: Feedback, record: SuggestionRecord, employee: str, now: datetime) -> Whole:

@@ -265,6 +265,21 @@ def test_expired_suggestions_are_told_until_an_event_on_them_is_stored(tmp_path:
         assert intake.expired(day, 10) == made[1:3]
 
 
+def test_what_yields_is_not_stored_once_there_is_an_event_on_its_suggestion(tmp_path: Path) -> None:
+    one, two, three = (record(datetime.now(UTC) + timedelta(seconds=n)).suggestion_id for n in range(3))
+
+    def ignored(about: str) -> Item:
+        return msgspec.structs.replace(event(f"ignore:{about}", about=about), yields=True)
+
+    with opened(tmp_path) as intake:
+        assert statuses(intake, event("e1", about=one)) == [STORED]
+        assert statuses(intake, ignored(one)) == [DUPLICATE]
+        assert statuses(intake, event("e2", about=two), ignored(two), ignored(three)) == [STORED, DUPLICATE, STORED]
+        assert [intake.last_event(about) for about in (one, two, three)] == ["e1", "e2", f"ignore:{three}"]
+        assert statuses(intake, ignored(three)) == [DUPLICATE]
+    assert [key for key, _ in contents(tmp_path)] == ["e1", "e2", f"ignore:{three}"]
+
+
 def test_suggestions_are_forgotten_after_forty_days(tmp_path: Path) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     old, young = record(now - timedelta(days=41)), record(now - timedelta(days=39))
