@@ -63,6 +63,8 @@ class Context:
     token: Token
     names: Names
     now: datetime
+    """Of a long batch, when the group was read that is being read: what came over another connection meanwhile is not
+    to look later than it was."""
     last: dict[str, str] = field(default_factory=dict)
     """Suggestion to the last event on it within this request."""
 
@@ -158,6 +160,7 @@ class Collecting:
         """What is said at once of each item of a group, None for those that are to be stored; and those."""
         results: list[Stored | None] = []
         taken: list[Taken] = []
+        context.now = datetime.now(UTC)
         for at, line in enumerate(group, 1):
             try:
                 taken.append(read(line, context))

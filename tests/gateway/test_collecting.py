@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from loop.collect.events import pseudonym
+from loop.gateway import collecting
 from tests.gateway.fronts import TEXTS, TOKENS, Running, feedback, home_of, key, refused, serving, whole
 
 
@@ -435,6 +436,16 @@ def test_decisions_of_one_array_revise_each_other(front: Running) -> None:
     assert front.post("/v1/feedback", sent).json()["stored"] == 3
     revised = [front.event(told["event_id"]).get("revises") for told in sent]
     assert revised == [None, sent[0]["event_id"], sent[1]["event_id"]]
+
+
+def test_what_comes_late_in_a_long_batch_was_received_late(front: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what another connection brought meanwhile would replace it, as if it had come after."""
+    monkeypatch.setattr(collecting, "GROUP", 1)
+    lines = b"\n".join(json.dumps(whole()).encode() for _ in range(3))
+    told = front.post("/v1/feedback/batch", lines).json()["results"]
+    times = [one["received_at"] for one in told]
+    assert times == sorted(set(times))
+    assert len(times) == 3
 
 
 # -- outcomes ---------------------------------------------------------------------------------------------------------
