@@ -183,7 +183,7 @@ class Local:
         if status.version is not None:
             return None
         reasons = [f"{version}: {why}" for version, why in (status.failed or {}).items()]
-        reasons += [f"the database: {status.database}"] if status.database else []
+        reasons += ["its database is away"] if status.database else []  # whoever asks may be anybody: not where it is
         return "; ".join(["the generator has no model version loaded", *reasons])
 
     async def close(self) -> None:

@@ -172,6 +172,8 @@ class Front:
         reasons = {**storing, **suggesting}
         if self.gate.age_s > STALE_SECONDS:
             reasons["tokens"] = f"they were last read {min(self.gate.age_s, 1e9):.0f} s ago; is Postgres there?"
+        home = f"{self.settings.home}/"  # anybody may ask, and where files lie is nobody's business
+        reasons = {name: why.replace(home, "") for name, why in reasons.items()}
         told = {"ready": not reasons, "feedback": not storing, "suggestions": not suggesting, "reasons": reasons}
         return Reply(503 if reasons else 200, JSON.encode(told))
 

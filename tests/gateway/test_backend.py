@@ -119,7 +119,7 @@ def test_a_request_at_fault_is_the_askers() -> None:
         ({"version": None}, "the generator has no model version loaded"),
         (
             {"version": None, "failed": {"m2": "no files"}, "database": "refused"},
-            "the generator has no model version loaded; m2: no files; the database: refused",
+            "the generator has no model version loaded; m2: no files; its database is away",
         ),
     ],
 )

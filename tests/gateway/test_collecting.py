@@ -591,6 +591,8 @@ def test_a_disk_that_fails_is_told_without_its_path(tmp_path: Path, monkeypatch:
         assert str(tmp_path) not in reply.text
         ready = front.get("/readyz")
         assert (ready.status_code, ready.json()["feedback"]) == (503, False)
+        assert "EIO" in ready.json()["reasons"]["spool"]
+        assert str(tmp_path) not in ready.text
         assert front.post("/v1/feedback", bad).json()["status"] == "stored"
         assert [event["event_id"] for event in front.stored("event")] == [good["event_id"], bad["event_id"]]
 
