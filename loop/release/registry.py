@@ -32,6 +32,9 @@ _SHOWN_AS_QUERY: Final = "workflowType=machine_learning"
 _METRICS_A_CALL: Final = 1_000
 _PARAMETER: Final = 6_000
 """Most characters of a parameter's value, and of a tag's."""
+_DESCRIPTION: Final = 5_000
+"""Most characters of a model version's description: its column in Postgres."""
+_MORE: Final = "\n\nThe card goes on in the run's artifact `model_card.md`."
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,14 @@ class Registry:
             self.client.set_model_version_tag(NAME, number, key, value)
 
     def write_card(self, run_id: str, card: str) -> None:
-        """Keep a model card (markdown) with the run, and show it on the run's page and on that of the model version."""
+        """Keep a model card (markdown) with the run, and show it on the run's page and on that of the model version.
+
+        A long one is shown as far as there is room.
+        """
         self.client.log_text(run_id, card, "model_card.md")
-        self.client.set_tag(run_id, "mlflow.note.content", card[:_PARAMETER])
+        if len(card) > _DESCRIPTION:
+            card = card[: _DESCRIPTION - len(_MORE)].rpartition("\n")[0] + _MORE
+        self.client.set_tag(run_id, "mlflow.note.content", card)
         self.client.update_model_version(NAME, self._number(run_id), description=card)
 
     def point_champion(self, run_id: str) -> None:

@@ -119,6 +119,17 @@ def test_the_card_is_a_file_and_the_version_description(registry: Registry, poli
     assert (file.name, file.read_text()) == ("model_card.md", "# Model m-1\n\n**refused**\n")
 
 
+def test_a_long_card_is_shown_as_far_as_there_is_room(registry: Registry, policy: PolicyRun) -> None:
+    run_id = registry.log(policy)
+    long = "# Model m-1\n" + "one of many lines\n" * 400
+    registry.write_card(run_id, long)
+    [version] = registry.client.search_model_versions(f"run_id = '{run_id}'")
+    assert 4_900 < len(version.description) <= 5_000
+    assert version.description.endswith("lines\n\nThe card goes on in the run's artifact `model_card.md`.")
+    assert registry.client.get_run(run_id).data.tags["mlflow.note.content"] == version.description
+    assert next(registry._artifacts.glob(f"{run_id}/artifacts/*")).read_text() == long
+
+
 def test_a_base_has_no_parent_and_no_training_set(registry: Registry, policy: PolicyRun) -> None:
     base = replace(policy, parent=None, training_digest=None, training_path=None, curves=())
     run = registry.client.get_run(registry.log(base))
