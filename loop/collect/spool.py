@@ -206,18 +206,19 @@ def frames(path: Path, end: int | None = None) -> Iterator[bytes]:
     """The payloads of a segment, in order; those before byte `end` if given.
 
     Raises:
-        LoopError: a frame is corrupt; the message names the offset. The frames before it were given.
+        LoopError: a frame is corrupt; the message names the offset of the first. All good ones, also behind it, were
+            given before.
     """
-    data = path.read_bytes()[:end]
-    at = 0
-    while at < len(data):
-        payload = _frame(data, at)
-        if payload is None:
-            raise LoopError(
-                f"{path}: expected a whole frame at byte {at}, got a corrupt one; restore or remove the file"
-            )
-        yield payload
-        at += _HEADER.size + len(payload)
+    bad = None
+    for at, _, payload in _parts(path.read_bytes()[:end]):
+        if payload is not None:
+            yield payload
+        elif bad is None:
+            bad = at
+    if bad is not None:
+        raise LoopError(
+            f"{path}: expected a whole frame at byte {bad}, got a corrupt one; restore the file, or move it elsewhere"
+        )
 
 
 def _header(payload: bytes) -> bytes:
@@ -236,6 +237,20 @@ def _frame(data: bytes, at: int) -> bytes | None:
     return payload if good else None
 
 
+def _parts(data: bytes) -> Iterator[tuple[int, int, bytes | None]]:
+    """Frames and what lies between them: where each begins and ends, and its payload, None where it is no frame."""
+    at = 0
+    while at < len(data):
+        payload = _frame(data, at)
+        if payload is not None:
+            end = at + _HEADER.size + len(payload)
+        else:
+            zero = data.find(b"\0", at + _HEADER.size // 2)
+            end = max(zero - 3, at + 1) if zero >= 0 else len(data)
+        yield at, end, payload
+        at = end
+
+
 def _recover(path: Path) -> int:
     """Leave only good frames in an open segment; the bytes that were cut or skipped.
 
@@ -243,18 +258,13 @@ def _recover(path: Path) -> int:
     acknowledged, and one that was not does no harm, for its sender will send it again and be told it is a duplicate.
     """
     data = path.read_bytes()
-    good, at, first_bad, lost = bytearray(), 0, -1, 0
-    while at < len(data):
-        if (payload := _frame(data, at)) is not None:
-            size = _HEADER.size + len(payload)
-            good += data[at : at + size]
-            at += size
-            continue
-        first_bad = at if first_bad < 0 else first_bad
-        zero = data.find(b"\0", at + _HEADER.size // 2)
-        following = max(zero - 3, at + 1) if zero >= 0 else len(data)
-        lost += following - at
-        at = following
+    good, first_bad, lost = bytearray(), -1, 0
+    for at, end, payload in _parts(data):
+        if payload is not None:
+            good += data[at:end]
+        else:
+            first_bad = at if first_bad < 0 else first_bad
+            lost += end - at
     if not lost:
         return 0
     _append(path.with_suffix(".torn"), data[first_bad:])

@@ -137,8 +137,10 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     folder = settings.spool
     if not folder.is_dir():
         return
-    files = {path: path.stat().st_size for path in folder.iterdir() if path.suffix in {".open", ".seg", ".torn"}}
-    size = sum(n for path, n in files.items() if path.suffix != ".torn")
+    files = {
+        path: path.stat().st_size for path in folder.iterdir() if path.suffix in {".open", ".seg", ".torn", ".bad"}
+    }
+    size = sum(n for path, n in files.items() if path.suffix in {".open", ".seg"})
     torn = [path for path in files if path.suffix == ".torn"]
     detail = f"{size / 1e6:.1f} of {settings.spool_bytes / 1e6:.1f} MB wait to be moved to the lake"
     if size > settings.spool_bytes / 2:
@@ -149,6 +151,11 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     for path in torn:
         told = f"{files[path]} bytes at the end of a segment were no whole record; nothing acknowledged is in them"
         yield Finding("spool", False, told, f"a power cut leaves such: look at {path}, then remove it")
+    for path in (path for path in files if path.suffix == ".bad"):
+        told = f"a segment was damaged after it was sealed; what could be read of {path.name} is in the lake"
+        yield Finding(
+            "spool", False, told, f"look at the disk; keep {path} if what is damaged is worth mending, else remove it"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         yield Finding("spool", False, f"{folder} cannot be written to", "mend its permissions, or the disk below it")
 

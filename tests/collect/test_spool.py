@@ -259,6 +259,7 @@ def test_a_corrupt_sealed_segment_is_told_with_its_offset_after_the_good_frames(
     segment.write_bytes(frame(b"one") + frame(b"two")[:-1] + b"X" + frame(b"three"))
     reader = frames(segment)
     assert next(reader) == b"one"
+    assert next(reader) == b"three"
     with pytest.raises(LoopError, match=r"000000000001\.seg: expected a whole frame at byte 11"):
         next(reader)
 

@@ -324,6 +324,10 @@ def test_a_spool_that_fills_and_what_was_cut_from_it_are_found(bare_settings: Se
     assert (cut.ok, cut.detail.split(" at ")[0]) == (False, "37 bytes")
     assert cut.mend is not None
     assert str(torn) in cut.mend
+    torn.rename(bad := torn.with_suffix(".bad"))
+    _, damaged = found(settings, "spool")
+    assert not damaged.ok
+    assert bad.name in damaged.detail
 
 
 def test_a_disk_with_less_room_than_the_spool_may_take_is_found(bare_settings: Settings) -> None:
