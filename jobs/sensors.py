@@ -9,12 +9,16 @@ from loop import config, cycle
 from loop.collect import spool
 from loop.home import open_home
 
+_COMING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING]
+
 
 @dg.sensor(job=drain, minimum_interval_seconds=10, description="The lake, once the gateway has sealed a segment.")
 def spooled(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     segments = spool.sealed(config.load().spool)
     if not segments:
         return dg.SkipReason("no sealed segment waits in the spool")
+    if context.instance.get_runs_count(dg.RunsFilter(job_name=drain.name, statuses=_COMING)):
+        return dg.SkipReason("a move is about to begin and takes these too")  # or runs that find nothing queue up
     # With the minute in its key a move that failed is tried again; one that is under way loses nothing by it.
     return dg.RunRequest(run_key=f"{segments[-1].name} {datetime.now(UTC):%Y-%m-%d %H:%M}")
 

@@ -111,7 +111,8 @@ def test_today_is_a_partition() -> None:
 
 
 def test_the_spool_is_moved_when_a_segment_was_sealed_and_its_partitions_are_told(home: Home) -> None:
-    context = dg.build_sensor_context()
+    instance = dg.DagsterInstance.ephemeral()
+    context = dg.build_sensor_context(instance=instance)
     assert isinstance(sensors.spooled(context), dg.SkipReason)
     spool = Spool(home.settings.spool, segment_bytes=1 << 20, segment_seconds=60, limit_bytes=1 << 30)
     told = event(decision(1, "reject", employee=f"p_{'0' * 32}"))
@@ -119,11 +120,14 @@ def test_the_spool_is_moved_when_a_segment_was_sealed_and_its_partitions_are_tol
     spool.seal()
     spool.close()
     assert isinstance(sensors.spooled(context), dg.RunRequest)
-    with dg.DagsterInstance.ephemeral() as instance:
-        done = defs.resolve_job_def("drain").execute_in_process(instance=instance)
-        assert done.success
-        [landed] = done.asset_materializations_for_node("landing")[-1:]
-        assert landed.metadata["events"].value == 1
-        assert instance.get_materialized_partitions(dg.AssetKey("interactions")) == {f"{DAY}|comms"}
+    coming = instance.create_run_for_job(defs.resolve_job_def("drain"), status=dg.DagsterRunStatus.STARTING)
+    assert isinstance(sensors.spooled(context), dg.SkipReason)
+    instance.delete_run(coming.run_id)
+    assert isinstance(sensors.spooled(context), dg.RunRequest)
+    done = defs.resolve_job_def("drain").execute_in_process(instance=instance)
+    assert done.success
+    [landed] = done.asset_materializations_for_node("landing")[-1:]
+    assert landed.metadata["events"].value == 1
+    assert instance.get_materialized_partitions(dg.AssetKey("interactions")) == {f"{DAY}|comms"}
     assert home.lake.read("interactions").num_rows == 1
     assert isinstance(sensors.spooled(context), dg.SkipReason)
