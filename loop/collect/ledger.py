@@ -33,14 +33,14 @@ _SEALED: Final = b"sealed"
 """Key (shorter than any hash) of the last segment whose keys are all here durably."""
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """What is known of a key: the digest of its content, and when that was first received, in microseconds."""
 
     digest: bytes
     at: int
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What is to be remembered of one received item."""
 
     key: bytes

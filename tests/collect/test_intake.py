@@ -23,6 +23,7 @@ import pytest
 
 from loop.collect import intake as module
 from loop.collect.intake import Head, Intake, Item, Receipt, SpoolFull, Status
+from loop.collect.items import prepare, waiting
 from loop.collect.served import Candidate, Message, SuggestionRecord
 from loop.collect.spool import frames, sealed
 from loop.errors import LoopError
@@ -54,6 +55,21 @@ def record(shown_at: datetime, *, employee: str | None = "p_1") -> SuggestionRec
 def suggestion(made: SuggestionRecord) -> Item:
     payload = msgspec.json.encode({"kind": "suggestion", "suggestion": made})
     return Item("suggestion", made.suggestion_id, b"s" * 16, payload, made.shown_at)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        event("e1"),
+        event("e2", about=f"s-{'0' * 32}"),
+        Item("outcome", "o1", b"o" * 16, b'{"kind":"outcome","outcome":{}}', NOON + timedelta(microseconds=1)),
+        suggestion(record(NOON)),
+        suggestion(record(NOON, employee=None)),
+    ],
+)
+def test_what_is_remembered_is_what_a_replay_reads(item: Item) -> None:
+    made = prepare(item)
+    assert waiting(made.frame) == made
 
 
 @contextmanager
