@@ -149,7 +149,7 @@ def test_a_damaged_ledger_says_what_to_do(tmp_path: Path) -> None:
     ledger.flush()
     ledger.close()
     (tmp_path / "CURRENT").write_text("nonsense")
-    with pytest.raises(LoopError, match="if it is damaged, remove the folder: it is made anew from the spool"):
+    with pytest.raises(LoopError, match="if it is damaged, restore the folder from a copy"):
         Ledger(tmp_path)
     assert not (tmp_path / "CURRENT").read_text().startswith("MANIFEST"), "nothing was made over it"
 
