@@ -188,7 +188,7 @@ class Ledger:
     def _failed(self, what: str, error: Exception) -> LoopError:
         return LoopError(
             f"{self._folder}: expected {what} the ledger, got {error}; if it is damaged, restore the folder "
-            "from a copy, or else remove it: made anew from the spool, it knows no key and no suggestion from before that"
+            "from a copy, or remove it: made anew from the spool, it knows no key and no suggestion from before"
         )
 
 
