@@ -174,3 +174,10 @@ def test_a_build_that_had_read_before_does_not_write_over_what_is_moved_meanwhil
     assert batches.build(home.settings, home.lake, home.state, DAY, "comms").rows == 1
     moving.join()
     assert home.lake.read("interactions", columns=["event_id"])["event_id"].to_pylist() == [f"{DAY}-e1", f"{DAY}-e2"]
+
+
+def test_a_clock_that_was_set_back_sets_nothing_aside_for_good(home: Home, spool: Spool) -> None:
+    told = msgspec.json.decode(an_event(1))["event"] | {"received_at": datetime.now(UTC) + timedelta(hours=1)}
+    segment(spool, msgspec.json.encode({"kind": "event", "event": told, "received_at": told["received_at"]}))
+    assert drained(home)["events"] == 1
+    assert landing.events(home.settings, home.state, DAY, "comms")["event_id"].to_pylist() == [f"{DAY}-e1"]
