@@ -149,6 +149,8 @@ def test_what_the_import_tells_is_json(home: Home, line: Line) -> None:
         ],
         "reasons": {"not_json": 1},
         "writer_known": True,
+        "unrated": 0,
+        "skipped": {},
         "unchanged": False,
     }
 
