@@ -21,11 +21,11 @@ def daily_data_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.Ru
     """
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     with open_home(config.load()) as home:
-        late = [(key, landed) for key, landed in landing.unread(home.state) if key[0] < day]
+        late = [(key, mark) for key, mark in landing.unread(home.state) if key[0] < day]
     for workflow in WORKFLOWS:
         yield dg.RunRequest(run_key=f"{day}|{workflow}", partition_key=batch_key(day, workflow))
-    for key, landed in late:
-        yield dg.RunRequest(run_key=f"{key[0]}|{key[1]}|{landed.isoformat()}", partition_key=batch_key(*key))
+    for key, mark in late:
+        yield dg.RunRequest(run_key=f"{key[0]}|{key[1]}|{mark}", partition_key=batch_key(*key))
 
 
 @dg.schedule(job=learn, cron_schedule="0 2 * * *", execution_timezone="UTC")

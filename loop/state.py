@@ -93,6 +93,13 @@ class State:
         with self.transaction(lock=f"build {day} {workflow}"):
             yield
 
+    def record_build(self, day: date, workflow: str, *, landed: int, digest: str) -> None:
+        """What a day and workflow of the lake was last made from, and what it came to."""
+        told = {"landed": landed, "digest": digest, "built_at": datetime.now(UTC)}
+        query = postgresql.insert(self.tables["builds"]).values(day=day, workflow=workflow, **told)
+        with self.transaction() as connection:
+            connection.execute(query.on_conflict_do_update(index_elements=["day", "workflow"], set_=told))
+
     def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
             with self.engine.begin() as connection:

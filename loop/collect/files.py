@@ -34,12 +34,23 @@ _LOCK: Final = sa.func.hashtextextended("landing", 0)
 """Held shared by every transaction while it runs, and alone by whoever removes what a crash left behind."""
 
 
+FILES: Final = 32
+"""Small files of one kind and source in a partition, beyond which they are merged."""
+SMALL: Final = 50_000
+"""Rows below which a file is small: larger ones are left alone, so that no row is written more than a few times."""
+
+
 class Kind(StrEnum):
     """What a landed file holds: the schemas `interactions`, `quarantine` and `outcomes`."""
 
     EVENTS = "events"
     REJECTS = "rejects"
     OUTCOMES = "outcomes"
+
+
+_KEYS: Final = {Kind.EVENTS: "event_id", Kind.REJECTS: "quarantine_id", Kind.OUTCOMES: "outcome_id"}
+KNOWN_BY: Final = {Kind.EVENTS: "{}", Kind.REJECTS: "{}", Kind.OUTCOMES: "outcome:{}"}
+"""The column whose value names a row, and how that stands in `event_index`."""
 
 
 class Known(Enum):
@@ -86,21 +97,8 @@ class Files:
             of = pc.and_(pc.equal(rows["day"], pa.scalar(day)), pc.equal(rows["workflow"], workflow))
             part = rows.filter(of)
             own, told = part["_id"].to_pylist(), part["_content"].to_pylist()
-            landing = _digest(kind, own, told)
-            path = self.settings.landing / workflow / day.isoformat() / f"{landing}.parquet"
-            self._file(path, part.drop_columns(["_id", "_content"]))
-            self.connection.execute(
-                sa.insert(table("landings")).values(
-                    landing_id=landing,
-                    kind=kind.value,
-                    source=self.source,
-                    day=day,
-                    workflow=workflow,
-                    path=str(path.relative_to(self.settings.home)),
-                    rows=part.num_rows,
-                    landed_at=datetime.now(UTC),
-                )
-            )
+            bare = part.drop_columns(["_id", "_content"])
+            landing = self._show(kind, (day, workflow), bare, _digest(kind, own, told), datetime.now(UTC))
             query = sa.text(
                 "INSERT INTO event_index (event_id, content, landing_id) "
                 "SELECT *, :landing FROM unnest(CAST(:ids AS text[]), CAST(:contents AS text[]))"
@@ -122,6 +120,76 @@ class Files:
             os.fsync(file.fileno())
         beside.replace(path)
         _sync(path.parent)
+
+    def replace(self, kind: Kind, partition: Partition, rows: pa.Table, old: Sequence[tuple[str, str]]) -> None:
+        """Put one file in the place of several of a partition.
+
+        Args:
+            rows: all that the files hold.
+            old: their `landing_id` and `path`. They are removed by the caller once this is committed, and after a crash
+                by whoever cleans up, for they stand in the journal.
+        """
+        landings = table("landings")
+        gone = [landing for landing, _ in old]
+        newest = sa.select(sa.func.max(landings.c.landed_at)).where(landings.c.landing_id.in_(gone))
+        landed_at = self.connection.execute(newest).scalar_one()
+        with self._journal.open("a") as journal:
+            journal.writelines(f"{path}\n" for _, path in old)
+        removed = self.connection.execute(sa.delete(landings).where(landings.c.landing_id.in_(gone)))
+        assert removed.rowcount == len(old), "a landed file went while it was being merged"
+        merged = self._show(kind, partition, rows, _digest(kind, gone, gone), landed_at)
+        ids = [KNOWN_BY[kind].format(key) for key in rows[_KEYS[kind]].to_pylist()]
+        query = sa.text("UPDATE event_index SET landing_id = :landing WHERE event_id = ANY(:ids)")
+        found = self.connection.execute(query, {"landing": merged, "ids": ids})
+        assert found.rowcount == rows.num_rows, "a row of a landed file is not known"
+
+    def _show(self, kind: Kind, partition: Partition, rows: pa.Table, landing: str, landed_at: datetime) -> str:
+        """Write a file and the row that makes it visible; its `landing_id`."""
+        day, workflow = partition
+        path = self.settings.landing / workflow / day.isoformat() / f"{landing}.parquet"
+        self._file(path, rows)
+        self.connection.execute(
+            sa.insert(table("landings")).values(
+                landing_id=landing,
+                kind=kind.value,
+                source=self.source,
+                day=day,
+                workflow=workflow,
+                path=str(path.relative_to(self.settings.home)),
+                rows=rows.num_rows,
+                landed_at=landed_at,
+            )
+        )
+        return landing
+
+
+def merge(settings: Settings, state: State, kind: Kind, partition: Partition, columns: pa.Schema) -> int:
+    """Make one file of the small files of a partition where there are many of one source; how many went into others.
+
+    What comes in by the second leaves thousands of files a day, and all of them are opened whenever the day is built.
+    The caller holds `State.building`, so that nobody reads them meanwhile.
+    """
+    landings = table("landings")
+    query = (
+        sa.select(landings.c.source, landings.c.landing_id, landings.c.path)
+        .where(landings.c.kind == kind.value, landings.c.day == partition[0], landings.c.workflow == partition[1])
+        .where(landings.c.rows < SMALL)
+        .order_by(landings.c.source, landings.c.landed_at, landings.c.landing_id)
+    )
+    with state.engine.connect() as connection:
+        found = connection.execute(query).all()
+    merged = 0
+    for source in sorted({row.source for row in found}):
+        old = [(row.landing_id, row.path) for row in found if row.source == source]
+        if len(old) <= FILES:
+            continue
+        rows = pa.concat_tables([pq.read_table(settings.home / path, schema=columns) for _, path in old])
+        with bringing(settings, state, source=source, name=f"{partition[0]} {partition[1]}") as files:
+            files.replace(kind, partition, rows, old)
+        for _, path in old:
+            (settings.home / path).unlink(missing_ok=True)
+        merged += len(old)
+    return merged
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from loop import schema
 from loop.collect import quarantine
 from loop.collect.events import LANDED, LINE_BYTES, Event, EventError, Reason, decode, digests, to_table
-from loop.collect.files import Files, Kind, Known, Partition, bringing, landed, table
+from loop.collect.files import Files, Kind, Known, Partition, bringing, landed, merge, table
 from loop.collect.imported import Count, Imported
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Record
@@ -210,24 +210,48 @@ def partitions_of(state: State, wanted: Iterable[Partition]) -> list[Partition]:
         return sorted({(row.day, row.workflow) for row in connection.execute(query)})
 
 
-def unread(state: State) -> list[tuple[Partition, datetime]]:
-    """Days and workflows in which something landed after their batch was last judged, with when it did; in order."""
-    landings, batches = table("landings"), table("batches")
-    judged = sa.select(sa.func.max(batches.c.decided_at)).where(
-        batches.c.day == landings.c.day, batches.c.workflow == landings.c.workflow
-    )
-    newest = sa.func.max(landings.c.landed_at)
-    query = (
-        sa.select(landings.c.day, landings.c.workflow, newest)
+def unread(state: State) -> list[tuple[Partition, str]]:
+    """Days and workflows of which something has landed that their batch does not hold, or that no verdict was on.
+
+    In order, each with a mark that is another as soon as there is more to read. Asked of what was read and judged, not
+    of clocks: what lands while a batch is built or judged is never taken for judged.
+    """
+    landings, builds, batches = table("landings"), table("builds"), table("batches")
+    here = (
+        sa.select(landings.c.day, landings.c.workflow, sa.func.sum(landings.c.rows).label("rows"))
         .where(landings.c.kind == Kind.EVENTS.value)
         .group_by(landings.c.day, landings.c.workflow)
-        .having(
-            newest > sa.func.coalesce(judged.correlate(landings).scalar_subquery(), datetime.min.replace(tzinfo=UTC))
+        .subquery()
+    )
+    judged = (
+        sa.select(batches.c.day, batches.c.workflow, batches.c.digest)
+        .distinct(batches.c.day, batches.c.workflow)
+        .order_by(batches.c.day, batches.c.workflow, batches.c.attempt.desc())
+        .subquery()
+    )
+    query = (
+        sa.select(here.c.day, here.c.workflow, here.c.rows, builds.c.digest)
+        .outerjoin(builds, sa.and_(builds.c.day == here.c.day, builds.c.workflow == here.c.workflow))
+        .outerjoin(judged, sa.and_(judged.c.day == here.c.day, judged.c.workflow == here.c.workflow))
+        .where(
+            sa.or_(
+                builds.c.landed.is_distinct_from(here.c.rows),
+                judged.c.digest.is_(None),
+                judged.c.digest != builds.c.digest,
+            )
         )
     )
     with state.engine.connect() as connection:
-        found = [((day, workflow), landed) for day, workflow, landed in connection.execute(query)]
+        found = [
+            ((row.day, row.workflow), f"{row.rows} {row.digest or 'never read'}") for row in connection.execute(query)
+        ]
     return sorted(found)
+
+
+def merge_files(settings: Settings, state: State, day: date, workflow: str) -> None:
+    """Few files instead of many for a partition's events and rejects. The caller holds `State.building`."""
+    for kind, columns in ((Kind.EVENTS, LANDED), (Kind.REJECTS, schema.QUARANTINE.arrow)):
+        merge(settings, state, kind, (day, workflow), columns)
 
 
 def events(settings: Settings, state: State, day: date, workflow: str) -> pa.Table:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from loop import schema
 from loop.collect import quarantine
 from loop.collect.events import Reason
-from loop.collect.files import Kind, Known, Partition, bringing, landed
+from loop.collect.files import KNOWN_BY, Kind, Known, Partition, bringing, landed, merge
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Fault, Record
 from loop.config import Settings
@@ -28,8 +28,7 @@ from loop.state import State
 from loop.workflows import WORKFLOWS
 
 _TIME = Annotated[datetime, msgspec.Meta(tz=True)]
-_KEY: Final = "outcome:{}"
-"""How an outcome is known in `event_index`, apart from events."""
+_KEY: Final = KNOWN_BY[Kind.OUTCOMES]
 
 
 class Outcome(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +110,7 @@ def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str
     inside the workflow's window, counted from the decision (from the showing where the decision has no time).
     """
     with state.building(day, workflow):
+        merge(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow)
         rows = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow).to_pylist()
         columns = ("event_id", "suggestion_id", "shown_at", "decided_at", "received_at")
         decided: dict[str, dict[str, Any]] = {}

@@ -56,6 +56,21 @@ BATCHES: Final = Table(
     ),
 )
 
+BUILDS: Final = Table(
+    name="builds",
+    store=Store.STATE,
+    row="one row per day and workflow that was made from what has landed; compared with landings and batches, it tells "
+    "what waits to be read or judged",
+    key=("day", "workflow"),
+    columns=(
+        Column("day", DAY, "the partition"),
+        Column("workflow", TEXT, "the partition"),
+        Column("landed", INT, "landed events that were read"),
+        Column("digest", TEXT, "digest of the batch's content"),
+        Column("built_at", TIME, "when"),
+    ),
+)
+
 TRAINING_SETS: Final = Table(
     name="training_sets",
     store=Store.STATE,

@@ -38,6 +38,7 @@ class Batch:
 def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> Batch:
     """Type the landed events of a partition, set aside those that break the contract, and write both partitions."""
     with state.building(day, workflow):
+        landing.merge_files(settings, state, day, workflow)
         landed = landing.events(settings, state, day, workflow)
         good, bad = contract.split(landed, now=datetime.now(UTC))
         assert landed.num_rows == good.num_rows + bad.num_rows, "a row was lost by the contract"
@@ -47,6 +48,7 @@ def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str
         ).sort_by([("shown_at", "ascending"), ("event_id", "ascending")])
         lake.overwrite("interactions", good, day=day, workflow=workflow)
         quarantined = landing.rebuild_quarantine(settings, lake, state, day, workflow, extra=bad)
+        state.record_build(day, workflow, landed=landed.num_rows, digest=digest)
     return Batch(day, workflow, digest, landed.num_rows, good.num_rows, quarantined)
 
 

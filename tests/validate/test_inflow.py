@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from loop.collect import landing, outcomes
+from loop.collect import files, landing, outcomes
 from loop.collect.spool import Spool, sealed
 from loop.home import Home
 from loop.validate import batches, contract, inflow
@@ -181,3 +181,77 @@ def test_a_clock_that_was_set_back_sets_nothing_aside_for_good(home: Home, spool
     segment(spool, msgspec.json.encode({"kind": "event", "event": told, "received_at": told["received_at"]}))
     assert drained(home)["events"] == 1
     assert landing.events(home.settings, home.state, DAY, "comms")["event_id"].to_pylist() == [f"{DAY}-e1"]
+
+
+def test_what_lands_while_its_batch_is_judged_waits_to_be_judged(home: Home, spool: Spool) -> None:
+    segment(spool, an_event(1))
+    drained(home)
+    assert [key for key, _ in landing.unread(home.state)] == [(DAY, "comms")]  # built, not judged
+    batches.judge(home.lake, home.state, DAY, "comms")
+    assert landing.unread(home.state) == []
+    segment(spool, an_event(2))
+    drained(home)  # while, say, another run judged what stood there before
+    [(key, mark)] = landing.unread(home.state)
+    assert (key, mark.split()[0]) == ((DAY, "comms"), "2")
+    batches.judge(home.lake, home.state, DAY, "comms")
+    assert landing.unread(home.state) == []
+
+
+def files_of(home: Home) -> set[str]:
+    return {path.relative_to(home.settings.home).as_posix() for path in home.settings.landing.rglob("*.parquet")}
+
+
+def test_many_small_files_become_one_and_nothing_is_lost(
+    home: Home, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "FILES", 3)
+    for number in range(4):
+        segment(spool, an_event(number), an_event(number, dwell_ms=17), an_outcome(number))
+        drained(home)
+    assert {kind: len(group) for kind, group in grouped(home).items()} == {"events": 1, "rejects": 1, "outcomes": 1}
+    assert {row["path"] for row in home.state.arrow("landings").to_pylist()} == files_of(home)
+    assert home.lake.read("interactions").num_rows == home.lake.read("quarantine").num_rows == 4
+    assert home.lake.read("outcomes").num_rows == 4
+    index = home.state.arrow("event_index").to_pylist()
+    known = {row["landing_id"] for row in home.state.arrow("landings").to_pylist()}
+    assert len(index) == 12
+    assert {row["landing_id"] for row in index} == known
+    segment(spool, an_event(0), an_outcome(0))
+    assert drained(home)["duplicates"] == 2
+
+
+def grouped(home: Home) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in home.state.arrow("landings").to_pylist():
+        found.setdefault(row["kind"], []).append(row["path"])
+    return found
+
+
+@pytest.mark.parametrize("stage", ["writing", "removing"])
+def test_a_merge_that_broke_off_leaves_what_was_or_what_will_be(
+    home: Home, spool: Spool, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    for number in range(3):
+        segment(spool, an_event(number))
+        drained(home)
+    before = files_of(home)
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise PowerCutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "FILES", 2)
+        owner, name = {"writing": (files.Files, "_show"), "removing": (Path, "unlink")}[stage]
+        patched.setattr(owner, name, cut)
+        with pytest.raises(PowerCutError):
+            batches.build(home.settings, home.lake, home.state, DAY, "comms")
+    assert before <= files_of(home)
+    batches.build(home.settings, home.lake, home.state, DAY, "comms")
+    assert home.lake.read("interactions").num_rows == 3
+    segment(spool, an_event(7))
+    drained(home)
+    assert home.lake.read("interactions").num_rows == 4
+    assert {row["path"] for row in home.state.arrow("landings").to_pylist()} == files_of(home)

@@ -24,6 +24,15 @@ def upgrade() -> None:
     comment='one row per administrative act'
     )
     op.create_index('ix_audit_happened_at', 'audit', ['happened_at'], unique=False)
+    op.create_table('builds',
+    sa.Column('day', sa.Date(), nullable=False, comment='the partition'),
+    sa.Column('workflow', sa.Text(), nullable=False, comment='the partition'),
+    sa.Column('landed', sa.BigInteger(), nullable=False, comment='landed events that were read'),
+    sa.Column('digest', sa.Text(), nullable=False, comment="digest of the batch's content"),
+    sa.Column('built_at', sa.DateTime(timezone=True), nullable=False, comment='when'),
+    sa.PrimaryKeyConstraint('day', 'workflow'),
+    comment='one row per day and workflow that was made from what has landed; compared with landings and batches, it tells what waits to be read or judged'
+    )
     op.create_table('tokens',
     sa.Column('token_id', sa.Text(), nullable=False, comment='the public half of the token'),
     sa.Column('tool', sa.Text(), nullable=False, comment='which tool holds it'),
@@ -43,5 +52,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table('tokens')
+    op.drop_table('builds')
     op.drop_index('ix_audit_happened_at', table_name='audit')
     op.drop_table('audit')
