@@ -93,7 +93,7 @@ class Intake:
         self._lost = ""
         """Why the ledger is not open."""
         self._tried = float("-inf")
-        self._forgot = float("-inf")
+        self._forgot = time.monotonic()  # not at once: what expired while it was down is told as ignored first
         self._trouble = (float("-inf"), "")
         try:
             self._open_ledger()

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from loop import schema
-from loop.collect.events import LINE_BYTES
+from loop.collect.events import LINE_BYTES, Reason
 from loop.collect.intake import Item, Receipt, Status
 from loop.collect.served import SuggestionRecord
 from loop.gateway import http, records, wire
@@ -81,6 +81,7 @@ class Collecting:
     """The keys of now, for the first of them may be replaced at any time."""
     reject: Callable[[str], None]
     """Told the code of every item that is not taken."""
+    _latest: datetime = field(default_factory=lambda: datetime.now(UTC))
     _batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
     # -- routes -----------------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class Collecting:
         """Store an ignore for each suggestion made before that time on which nobody decided; how many there were."""
         swept = 0
         while found := self.store.expired(before, SWEEP):
-            now = datetime.now(UTC)
+            now = self._now()
             receipts = await self.store.put([records.ignored(record, now) for record in found])
             new = sum(receipt.status is Status.STORED for receipt in receipts)
             swept += new
@@ -114,7 +115,12 @@ class Collecting:
     # -- one and many -----------------------------------------------------------------------------------------------
 
     def _context(self, token: Token) -> Context:
-        return Context(token, self.names(), datetime.now(UTC))
+        return Context(token, self.names(), self._now())
+
+    def _now(self) -> datetime:
+        """The clock's time, but never before one that was given already: a later decision counts, by its receipt."""
+        self._latest = max(self._latest, datetime.now(UTC))
+        return self._latest
 
     async def _one_or_many(self, request: Request, token: Token, read: Read) -> Reply:
         body = await http.read(request.scope, request.receive, ARRAY_BYTES)
@@ -160,7 +166,7 @@ class Collecting:
         """What is said at once of each item of a group, None for those that are to be stored; and those."""
         results: list[Stored | None] = []
         taken: list[Taken] = []
-        context.now = datetime.now(UTC)
+        context.now = self._now()
         for at, line in enumerate(group, 1):
             try:
                 taken.append(read(line, context))
@@ -194,6 +200,8 @@ class Collecting:
             item = records.whole_item(sent, context.names, context.now)
         else:
             record = self._record(about, context.token)
+            if sent.shown_at is not None:
+                _same_day(sent.shown_at, record, context.token)
             last = None
             if sent.revises is None:
                 last = context.last.get(about) or self.store.last_event(about)
@@ -219,6 +227,19 @@ class Collecting:
             raise Problem(404, "unknown_suggestion", message, param="suggestion_id")
         require(token, record.workflow)
         return record
+
+
+def _same_day(shown_at: datetime, record: SuggestionRecord, token: Token) -> None:
+    """Refuse a time of showing on another day than the suggestion's, unless a relay says so.
+
+    What is known of a suggestion, its revisions and its outcomes, stands in the partition of its day.
+
+    Raises:
+        Problem: 422.
+    """
+    if "admin" not in token.scopes and wire.utc(shown_at, "shown_at").date() != record.shown_at.date():
+        told = f"shown_at: expected a time on {record.shown_at:%Y-%m-%d}, the day of the suggestion, got another day"
+        raise Problem(422, Reason.TIMES.value, told, param="shown_at")
 
 
 def require(token: Token, workflow: str, named: str = "workflow") -> None:

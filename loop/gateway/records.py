@@ -29,7 +29,8 @@ from loop.validate.contract import SKEW
 EVENT: Final = "event"
 OUTCOME: Final = "outcome"
 SUGGESTION: Final = "suggestion"
-IGNORED: Final = "ignore:{}"
+_SWEPT: Final = "ignore:"
+IGNORED: Final = f"{_SWEPT}{{}}"
 """Key of the event that says that nobody decided on a suggestion."""
 
 
@@ -86,6 +87,7 @@ def read(line: bytes) -> Whole | Feedback:
         item = wire.decode(wire.FEEDBACK, line) if whole else _whole(line)
     if line.count(b'"event_id"') > 1:
         _assert_one_id(line)
+    _assert_a_clients(item.event_id)
     return item
 
 
@@ -250,6 +252,17 @@ def _assert_one_id(line: bytes) -> None:
         return dict(pairs)
 
     json.loads(line, object_pairs_hook=look)
+
+
+def _assert_a_clients(event_id: str) -> None:
+    """Refuse a key of the sweep's."""
+    if event_id.startswith(_SWEPT):
+        raise Problem(
+            422,
+            "id",
+            f"event_id: expected none that begins with {_SWEPT}, which is the gateway's own",
+            param="event_id",
+        )
 
 
 def _refuse(breach: rules.Breach | None) -> None:

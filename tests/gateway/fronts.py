@@ -54,6 +54,7 @@ TOKENS = {
     "moderation": _token(2, workflows=("moderation",)),
     "asks": _token(3, scopes=("suggest",)),
     "relay": _token(6, scopes=("suggest", "feedback", "admin")),
+    "logged": _token(7),
     "slow": _token(4, per_minute=6),
     "all": _token(5, workflows=("ads", "moderation", "design", "comms"), purposes=()),
 }

@@ -81,6 +81,20 @@ def test_nobody_else_says_when_something_was_received(front: Running, kind: str)
     assert reply.json()["error"]["param"] == "received_at"
 
 
+def test_a_suggestion_is_not_moved_to_another_day(front: Running) -> None:
+    shown = front.suggest(n=1)
+    day_before = datetime.fromisoformat(shown["shown_at"]) - timedelta(days=1)
+    sent = feedback(shown, shown_at=day_before.isoformat())
+    assert refused(front.post("/v1/feedback", sent)) == (422, "times", "shown_at")
+
+
+@pytest.mark.parametrize("kind", ["whole", "short"])
+def test_the_keys_of_the_sweep_are_the_gateways(front: Running, kind: str) -> None:
+    told = {"event_id": "ignore:s-1"}
+    sent = whole(**told) if kind == "whole" else feedback(front.suggest(n=1), **told)
+    assert refused(front.post("/v1/feedback", sent)) == (422, "id", "event_id")
+
+
 def test_sent_again_it_is_a_duplicate_with_the_first_receipt(front: Running) -> None:
     sent = whole()
     first = front.post("/v1/feedback", sent).json()
@@ -254,7 +268,7 @@ def test_what_feedback_says_itself_goes_before_its_suggestion(front: Running) ->
         shown_at="2026-01-02T03:04:05+01:00",
         decided_at="2026-01-02T02:04:06Z",
     )
-    assert front.post("/v1/feedback", told).status_code == 200
+    assert front.post("/v1/feedback", told, "relay").status_code == 200
     stored = front.event(told["event_id"])
     assert {name: stored[name] for name in ("employee", "team", "region", "purposes", "shown_at", "decided_at")} == {
         "employee": name_of(front, "bob"),
@@ -336,8 +350,8 @@ def test_a_decision_before_the_showing_has_no_time(front: Running) -> None:
 
 
 def test_an_ignore_has_no_time(front: Running) -> None:
-    now = datetime.now(UTC).isoformat()
-    timed = feedback(front.suggest(), decision="ignore", decided_at=now, shown_at="2026-01-01T00:00:00Z")
+    shown = front.suggest()
+    timed = feedback(shown, decision="ignore", decided_at=shown["shown_at"])
     assert refused(front.post("/v1/feedback", timed)) == (422, "decision", "decided_at")
     told = feedback(front.suggest(), decision="ignore")
     assert front.post("/v1/feedback", told).status_code == 200
