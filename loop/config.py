@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     one, is read from `LOOP_SECRET_UPSTREAM`."""
     upstream_model: str | None = None
     """Model to ask of that server; unset, the name of the workflow."""
+    upstream_true_logprobs: bool = False
+    """Whether that server samples from just what its log-probabilities say: without top-k, penalties, or defaults of
+    the model's own. Only then are they kept, of requests with temperature 1 and top_p 1."""
     exploration: float = Field(default=0.0, ge=0.0, lt=0.5)
     """Share of requests for suggestions that the champion before this one serves."""
     shuffle: bool = True

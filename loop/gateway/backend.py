@@ -143,6 +143,7 @@ def open_backend(settings: Settings, generator: str) -> Backend:
             settings.secret_text("upstream"),
             model=settings.upstream_model,
             shuffle=settings.shuffle,
+            true_logprobs=settings.upstream_true_logprobs,
         )
     return Local(generator, settings.secret("gateway"))
 

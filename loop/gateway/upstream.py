@@ -63,16 +63,20 @@ class _Completion(msgspec.Struct):
 class Upstream:
     """An OpenAI-compatible server. What it does not say (how probable a text was) is None in what comes back."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword
         self,
         url: str,
         key: str | None,
         *,
         model: str | None = None,
         shuffle: bool = True,
+        true_logprobs: bool = False,
         timeout_s: float = UPSTREAM_S,
     ) -> None:
-        """`url` as `http://host/v1`; `model` is the workflow's name if None."""
+        """`url` as `http://host/v1`; `model` is the workflow's name if None.
+
+        `true_logprobs`: it samples from what its log-probabilities say, without top-k, penalties or own defaults.
+        """
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {key}"} if key else {},
@@ -82,6 +86,7 @@ class Upstream:
         self._timeout_s = timeout_s
         self._model = model
         self._shuffle = shuffle
+        self._true_logprobs = true_logprobs
         self._logprobs = True
         """Whether it gives log-probabilities, until it says that it does not."""
 
@@ -90,7 +95,7 @@ class Upstream:
         whole = await self._complete(ask, ask.n)
         made = [whole, *await self._rest(ask, ask.n - len(whole.choices))]
         choices = [choice for completion in made for choice in completion.choices][: ask.n]
-        drawn = [_produced(choice, ask) for choice in choices]
+        drawn = [self._produced(choice, ask) for choice in choices]
         return self._generated(ask, made, drawn, _order(ask.n, shuffle=self._shuffle))
 
     async def stream(self, ask: Ask) -> AsyncIterator[Piece | Generated]:
@@ -113,7 +118,7 @@ class Upstream:
         for i, completion in zip(missing, rest, strict=True):
             parts[i] = completion.choices[0]
             yield Piece(position[i], parts[i].message.content or "")
-        drawn = [_produced(parts[i], ask) for i in range(ask.n)]
+        drawn = [self._produced(parts[i], ask) for i in range(ask.n)]
         yield self._generated(ask, [last, *rest], drawn, order)
 
     async def ready(self) -> str | None:
@@ -182,6 +187,22 @@ class Upstream:
         except httpx.TransportError as error:
             raise Unavailable(f"the upstream broke off ({type(error).__name__})") from None
 
+    def _produced(self, choice: _Choice, ask: Ask) -> Produced:
+        """A choice as a candidate.
+
+        Servers report log-probabilities before temperature and truncation: they are those of the draw only where
+        neither was applied. What was asked for is known; what a server applies by itself is its operator's to say.
+        """
+        told = choice.logprobs.content if choice.logprobs else None
+        plain = self._true_logprobs and ask.temperature == 1.0 and ask.top_p == 1.0
+        nats = sum(token.logprob for token in told) if told and plain else None
+        return Produced(
+            text=choice.message.content or "",
+            logprob=nats if nats is not None and math.isfinite(nats) else None,
+            tokens=len(told) if told else None,
+            finished=choice.finish_reason == "stop",
+        )
+
     def _no_logprobs(self, reply: httpx.Response) -> bool:
         """Whether it was refused for the log-probabilities alone; from then on they are not asked for."""
         if reply.status_code != httpx.codes.BAD_REQUEST or not self._logprobs or "logprobs" not in reply.text:
@@ -212,23 +233,6 @@ def _order(n: int, *, shuffle: bool) -> list[int]:
     if shuffle:
         random.SystemRandom().shuffle(order)
     return order
-
-
-def _produced(choice: _Choice, ask: Ask) -> Produced:
-    """A choice as a candidate.
-
-    Servers report log-probabilities before temperature and truncation: they are those of the draw only where neither
-    was applied, and what was applied is known only where it was asked for.
-    """
-    told = choice.logprobs.content if choice.logprobs else None
-    plain = ask.temperature == 1.0 and ask.top_p == 1.0
-    nats = sum(token.logprob for token in told) if told and plain else None
-    return Produced(
-        text=choice.message.content or "",
-        logprob=nats if nats is not None and math.isfinite(nats) else None,
-        tokens=len(told) if told else None,
-        finished=choice.finish_reason == "stop",
-    )
 
 
 def _extend(whole: _Choice, chunk: _Choice) -> None:

@@ -96,7 +96,7 @@ class Service:
 
 def generate(service: Service, *asked: Ask, key: str | None = None, **how: Any) -> list[Generated]:
     async def main(address: str) -> list[Generated]:
-        backend = Upstream(f"{address}/v1", key, **how)
+        backend = Upstream(f"{address}/v1", key, **({"true_logprobs": True} | how))
         try:
             return [await backend.generate(ask) for ask in asked]
         finally:
@@ -108,7 +108,7 @@ def generate(service: Service, *asked: Ask, key: str | None = None, **how: Any) 
 
 def stream(service: Service, ask: Ask, **how: Any) -> tuple[list[Piece], Generated]:
     async def main(address: str) -> list[Piece | Generated]:
-        backend = Upstream(f"{address}/v1", None, **how)
+        backend = Upstream(f"{address}/v1", None, **({"true_logprobs": True} | how))
         try:
             return [part async for part in backend.stream(ask)]
         finally:
@@ -168,6 +168,12 @@ def test_what_nobody_chose_is_the_upstreams_business_and_no_key_is_none() -> Non
 def test_log_probabilities_are_those_of_the_draw_or_not_known(how: dict[str, float], known: bool) -> None:
     [found] = generate(Service(), asking(1, **how))
     assert [c.logprob for c in found.candidates] == [-1.5 if known else None]
+
+
+def test_an_upstream_that_nobody_vouches_for_says_nothing_of_probabilities() -> None:
+    [found] = generate(Service(), asking(**PLAIN), true_logprobs=False)
+    assert [c.logprob for c in found.candidates] == [None, None]
+    assert [c.tokens for c in found.candidates] == [2, 2]
     assert [c.tokens for c in found.candidates] == [2]
 
 
