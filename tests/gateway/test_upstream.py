@@ -168,13 +168,13 @@ def test_what_nobody_chose_is_the_upstreams_business_and_no_key_is_none() -> Non
 def test_log_probabilities_are_those_of_the_draw_or_not_known(how: dict[str, float], known: bool) -> None:
     [found] = generate(Service(), asking(1, **how))
     assert [c.logprob for c in found.candidates] == [-1.5 if known else None]
+    assert [c.tokens for c in found.candidates] == [2]
 
 
 def test_an_upstream_that_nobody_vouches_for_says_nothing_of_probabilities() -> None:
     [found] = generate(Service(), asking(**PLAIN), true_logprobs=False)
     assert [c.logprob for c in found.candidates] == [None, None]
     assert [c.tokens for c in found.candidates] == [2, 2]
-    assert [c.tokens for c in found.candidates] == [2]
 
 
 def test_an_upstream_without_log_probabilities_is_asked_for_none_after_the_first_time() -> None:
