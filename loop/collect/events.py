@@ -80,7 +80,7 @@ def _wire(type_: pa.DataType, name: str) -> Any:
     if pa.types.is_struct(type_):
         # Arrow calls every nested field nullable; on the wire only a measure (a log-probability) may be absent.
         fields = [_field(f.name, f.type, optional=pa.types.is_floating(f.type)) for f in type_]
-        return msgspec.defstruct(name.title(), fields, forbid_unknown_fields=True, kw_only=True)
+        return msgspec.defstruct(name.title(), fields, forbid_unknown_fields=True, kw_only=True, gc=False)
     if pa.types.is_integer(type_):
         bound = 2 ** (type_.bit_width - 1)
         return Annotated[int, msgspec.Meta(ge=-bound, le=bound - 1)]
@@ -101,6 +101,7 @@ _Fields: Any = msgspec.defstruct(
     [_field(c.name, c.type, optional=c.nullable or c.name == "received_at") for c in CLIENT],
     forbid_unknown_fields=True,
     kw_only=True,
+    gc=False,  # no event holds itself; looking for such cost a third of decoding
 )
 
 
