@@ -197,6 +197,9 @@ class Collecting:
         if isinstance(sent, Whole):
             if sent.workflow in schema.WORKFLOWS:
                 require(context.token, sent.workflow)
+            if about.startswith("s-") and (record := self.store.suggestion(about)) is not None:
+                require(context.token, record.workflow)
+                records.assert_of(sent, record)
             item = records.whole_item(sent, context.names, context.now)
         else:
             record = self._record(about, context.token)

@@ -140,6 +140,30 @@ def joined(feedback: Feedback, record: SuggestionRecord, last: str | None, names
     return _stored(event, digest, now)
 
 
+def assert_of(event: Whole, record: SuggestionRecord) -> None:
+    """Refuse a whole event on one of our suggestions that says otherwise than what we served.
+
+    What was shown, by which version and how probably is ours to say: estimates of other policies stand on it.
+
+    Raises:
+        Problem: 422.
+    """
+    said = {
+        "workflow": (event.workflow, record.workflow),
+        "model_version": (event.model_version, record.model_version),
+        "arm_propensity": (event.arm_propensity, record.arm_propensity),
+        "order_propensity": (event.order_propensity, record.order_propensity),
+        "candidates": (
+            [(c.text, c.logprob) for c in event.candidates],
+            [(c.text, c.logprob) for c in record.candidates],
+        ),
+    }
+    for name, (theirs, ours) in said.items():
+        if theirs != ours:
+            told = f"{name}: expected what this gateway served, got another; leave it out, as short feedback does"
+            raise Problem(422, "not_as_served", told, param=name)
+
+
 def ignored(record: SuggestionRecord, now: datetime) -> Item:
     """What is stored of a suggestion on which nobody decided in time."""
     assert record.employee is not None

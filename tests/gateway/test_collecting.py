@@ -95,6 +95,26 @@ def test_the_keys_of_the_sweep_are_the_gateways(front: Running, kind: str) -> No
     assert refused(front.post("/v1/feedback", sent)) == (422, "id", "event_id")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("workflow", "moderation"),
+        ("model_version", "better"),
+        ("arm_propensity", 1.0),
+        ("order_propensity", 0.25),
+        ("candidates", [{"position": 0, "text": "target strangers", "logprob": -1.5}]),
+    ],
+)
+def test_a_whole_event_says_of_our_suggestion_what_we_served(front: Running, field: str, value: Any) -> None:
+    shown = front.suggest(n=1)
+    names = ("suggestion_id", "workflow", "model_version", "arm_propensity", "order_propensity", "candidates")
+    served = {name: shown[name] for name in names}
+    times = {"shown_at": shown["shown_at"], "decided_at": shown["shown_at"]}
+    sent = whole(**served, **times, chosen=0)
+    assert refused(front.post("/v1/feedback", sent | {field: value})) == (422, "not_as_served", field)
+    assert front.post("/v1/feedback", sent).json()["status"] == "stored"
+
+
 def test_sent_again_it_is_a_duplicate_with_the_first_receipt(front: Running) -> None:
     sent = whole()
     first = front.post("/v1/feedback", sent).json()
