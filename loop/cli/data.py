@@ -95,7 +95,8 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
         output.table("Feedback that is no decision of a person", ["kind", "pieces"], list(done.skipped.items()))
     if done.reasons:
         output.table("Set aside", ["reason", "rows"], list(done.reasons.items()))
-        output.stdout.print('What each should have been: loop sql "SELECT path, line, explanation FROM quarantine"')
+        hint = 'What each should have been: loop sql "SELECT path, line, explanation FROM quarantine"'
+        output.stdout.print(hint, soft_wrap=True)  # in one piece, to be copied
     if done.read == done.quarantined > 0:
         output.stdout.print("Nothing was accepted: every row was set aside.")
     elif not done.read:
