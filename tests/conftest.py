@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from sqlalchemy.engine import make_url
 from loop.config import Settings, load
 from loop.home import Home, open_home
 from loop.services import Urls, postgres, processes
+
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C; nohup, a hang-up.
+for _signal, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _default)
 
 _NAMES = (f"test_{number}" for number in itertools.count(1))
 

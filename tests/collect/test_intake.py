@@ -296,11 +296,13 @@ def test_what_yields_is_not_stored_once_there_is_an_event_on_its_suggestion(tmp_
     assert [key for key, _ in contents(tmp_path)] == ["e1", "e2", f"ignore:{three}"]
 
 
-def test_suggestions_are_forgotten_after_forty_days(tmp_path: Path) -> None:
+def test_suggestions_are_forgotten_after_forty_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     old, young = record(now - timedelta(days=41)), record(now - timedelta(days=39))
     with opened(tmp_path) as intake:
         put(intake, suggestion(old), suggestion(young))
+        assert intake.suggestion(old.suggestion_id) == old, "not at once: the sweep comes first"
+    monkeypatch.setattr(module, "_FORGET_SECONDS", 0.1)
     with opened(tmp_path) as intake:
         until(lambda: intake.suggestion(old.suggestion_id) is None)
         assert intake.suggestion(young.suggestion_id) == young
