@@ -271,18 +271,17 @@ class Gate:
         """Seconds since the tokens were last read from the database; infinite if they never were."""
         return time.monotonic() - self._read_at
 
-    def admit(self, authorization: str | None, scope: str, workflow: str | None, now: int | None = None) -> Token:
-        """The token of a request that may pass.
+    def admit(self, authorization: str | None, scope: str, now: int | None = None) -> Token:
+        """The token of a request that may pass. Which workflow it is about is known once it was read.
 
         Args:
             authorization: the header as it came, `Bearer loop_...`.
             scope: one of `SCOPES`.
-            workflow: what the request is about; None where that is not known yet, see `require_workflow`.
             now: nanoseconds of a clock that does not go back; by default the monotonic one.
 
         Raises:
-            Refused: 401 without a live token; 403 for a scope or workflow that it lacks; 429 too often; 503 where no
-                tokens could be read since the home was made.
+            Refused: 401 without a live token; 403 for a scope that it lacks; 429 too often; 503 where no tokens could
+                be read since the home was made.
         """
         given = _BEARER.fullmatch(authorization) if authorization else None
         if self._read_at == -math.inf:
@@ -295,8 +294,6 @@ class Gate:
         token = live.known.token
         if scope not in token.scopes:
             raise Refused(403, f"expected a token with the scope {scope}, this one has {', '.join(token.scopes)}")
-        if workflow is not None:
-            require_workflow(token, workflow)
         if wait := live.bucket.take(time.monotonic_ns() if now is None else now):
             after = -(-wait // 10**9)
             raise Refused(429, f"expected at most {token.per_minute} requests a minute; again in {after} s", after)
@@ -361,14 +358,3 @@ class Gate:
             self._written = known
         else:
             self._file.touch()
-
-
-def require_workflow(token: Token, workflow: str) -> None:
-    """Refuse what is about a workflow that the token does not name.
-
-    Raises:
-        Refused: 403.
-    """
-    if workflow not in token.workflows:
-        mine = ", ".join(token.workflows)
-        raise Refused(403, f"expected a workflow of this token ({mine}), got another; ask for a token that names it")

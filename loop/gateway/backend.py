@@ -19,8 +19,9 @@ from msgspec import Meta
 from loop.config import Settings
 from loop.errors import BadInputError, LoopError
 from loop.gateway.connections import Connections, Reply
+from loop.services import serving
 
-HEADER: Final = "x-loop-internal"
+HEADER: Final = serving.INTERNAL
 """Carries the home's secret `gateway`, in hexadecimal digits."""
 LOCAL_S: Final = 60.0
 """Seconds for an answer of the generator: far more than its longest queue takes."""

@@ -130,7 +130,7 @@ class Front:
 
     def _admit(self, scope: Scope, needed: str) -> Token:
         given = http.header(scope, b"authorization")
-        return self.gate.admit(None if given is None else given.decode("latin-1"), needed, None)
+        return self.gate.admit(None if given is None else given.decode("latin-1"), needed)
 
     def _problem(self, error: Exception, template: str) -> Problem:  # noqa: PLR0911 - a table
         """What a client is told of an error; what it is not told goes to the log."""

@@ -58,7 +58,7 @@ def test_a_token_is_shown_once_and_opens_the_gate(loop: Command, settings: Setti
     with session(settings):
         gate = Gate(settings)
         gate.refresh()
-        assert gate.admit(f"Bearer {token}", "feedback", "ads").tool == "ads desk"
+        assert gate.admit(f"Bearer {token}", "feedback").tool == "ads desk"
     hidden = token.split("_")[2]
     for command in (("token", "list"), ("token", "list", "--json"), ("sql", "SELECT * FROM tokens"), ("status",)):
         code, out, err = loop(*command)
@@ -71,7 +71,7 @@ def test_a_token_is_shown_once_and_opens_the_gate(loop: Command, settings: Setti
     assert ended["revoked_at"]
     gate.refresh()
     with pytest.raises(Refused):
-        gate.admit(f"Bearer {token}", "feedback", "ads")
+        gate.admit(f"Bearer {token}", "feedback")
     gate.close()
     (listed,) = answered(loop, "token", "list")["tokens"]
     assert listed == ended
