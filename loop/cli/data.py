@@ -24,6 +24,7 @@ class Source(StrEnum):
 
     JSONL = "jsonl"
     COAUTHOR = "coauthor"
+    CUPS = "cups"
     OTEL = "otel"
     LANGFUSE = "langfuse"
     MLFLOW = "mlflow"
@@ -33,8 +34,9 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
     source: Annotated[
         Source,
         typer.Argument(
-            help="jsonl: our own events. coauthor: the CoAuthor archive or folder. otel: traces (and logs) in OTLP's "
-            "JSON. langfuse: its exports of traces with scores. mlflow: traces of MLflow 3 with assessments."
+            help="jsonl: our own events. coauthor: the CoAuthor archive or folder. cups: the CUPS file of derived "
+            "events. otel: traces (and logs) in OTLP's JSON. langfuse: its exports of traces with scores. mlflow: "
+            "traces of MLflow 3 with assessments."
         ),
     ],
     path: Annotated[Path, typer.Argument(help="A file, or a folder where the source reads folders.")],

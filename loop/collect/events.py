@@ -28,6 +28,8 @@ DELETED: Final = "deleted"
 """Reason tag of a modify whose text was deleted altogether; its final text is empty."""
 CLOCK_BACKWARDS: Final = "clock_backwards"
 """Reason tag where the source's clock ran backwards: a decision may then have no time."""
+EDITED_LATER: Final = "edited_later"
+"""Reason tag of an accept whose text was changed afterwards, into what the source does not say."""
 WRITER_UNKNOWN: Final = "writer_unknown"
 """Reason tag where the source does not say who decided: the piece of work stands for the person."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HISTORY = 7
 """Days of history below which volume is a finding and not a block."""
-IMPORTS = frozenset({"coauthor", "jsonl", "langfuse", "mlflow", "otel"})
+IMPORTS = frozenset({"coauthor", "cups", "jsonl", "langfuse", "mlflow", "otel"})
 """Sources that bring a past in at once: their volume and mix are findings."""
 BUSY = 30
 """Median rows a day from which a day without any is a broken feed."""

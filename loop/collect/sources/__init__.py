@@ -10,14 +10,14 @@ from typing import Final
 from loop.collect.imported import Imported
 from loop.collect.landing import Contract, land
 from loop.collect.record import Progress, Source
-from loop.collect.sources import coauthor, jsonl, langfuse, mlflow_traces, otel
+from loop.collect.sources import coauthor, cups, jsonl, langfuse, mlflow_traces, otel
 from loop.collect.sources.verdicts import Reading
 from loop.config import Settings
 from loop.errors import BadInputError
 from loop.lake import Lake
 from loop.state import State
 
-NAMES: Final = ("jsonl", "coauthor", "otel", "langfuse", "mlflow")
+NAMES: Final = ("jsonl", "coauthor", "cups", "otel", "langfuse", "mlflow")
 TRACES: Final = ("otel", "langfuse", "mlflow")
 """Formats of traces with feedback, which may have to be told their workflow and what their scores mean."""
 
@@ -66,6 +66,8 @@ def opened(
             return jsonl.read(path, progress=progress)
         case "coauthor":
             return coauthor.read(path, sessions=sessions, progress=progress)
+        case "cups":
+            return cups.read(path, progress=progress)
         case "otel":
             return otel.read(path, reading=reading, progress=progress)
         case "langfuse":
