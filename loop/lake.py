@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,7 @@ class Lake:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._mine = threading.local()
 
     def overwrite(self, table: str, rows: pa.Table, *, day: date, workflow: str) -> int:
         """Replace one partition by `rows` (possibly none) in one commit; the table's new version.
@@ -115,6 +118,34 @@ class Lake:
             )
             delta.create_checkpoint()
 
+    def scrub(self, table: str) -> int:
+        """Leave of a table what it is now and nothing of what it was; how many files of rows were removed.
+
+        Every replaced file goes, orphans of killed writers too, and all of the log but its newest checkpoint: it has
+        the least and greatest ids of files that are gone. Waits until nobody reads or writes the table; whoever comes
+        meanwhile waits too. No older version can be read afterwards.
+        """
+        with self._lock(table, fcntl.LOCK_EX):
+            delta = self._open(table, None)
+            if delta is None:
+                return 0
+            gone = delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
+            delta.update_incremental()
+            delta.create_checkpoint()
+            newest = f"{delta.version():020d}."
+            for path in (self.root / table / "_delta_log").iterdir():
+                if path.name[:1].isdigit() and not path.name.startswith(newest):
+                    path.unlink()
+        return len(gone)
+
+    @contextmanager
+    def pinned(self, *tables: str) -> Iterator[None]:
+        """Within, no version of the tables goes away, and what is read of them is written on before an erasure ends."""
+        with ExitStack() as stack:
+            for table in tables:
+                stack.enter_context(self._lock(table, fcntl.LOCK_SH))
+            yield
+
     # -- Delta ------------------------------------------------------------------------------------------------------
 
     def _open(self, table: str, version: int | None) -> DeltaTable | None:
@@ -144,11 +175,31 @@ class Lake:
 
     @contextmanager
     def _lock(self, table: str, kind: int) -> Iterator[None]:
-        """One lock a table: shared for readers and writers, exclusive for whoever removes files."""
+        """One lock a table: shared for readers and writers, exclusive for whoever removes files.
+
+        A thread that has it enters again at once.
+        """
+        mine: set[str] = self._mine.__dict__.setdefault("tables", set())
+        if table in mine:
+            yield
+            return
+        with self.entered(table, kind):
+            mine.add(table)
+            try:
+                yield
+            finally:
+                mine.remove(table)
+
+    @contextmanager
+    def entered(self, table: str, kind: int = fcntl.LOCK_SH) -> Iterator[None]:
+        """The lock itself. Everybody passes a gate, which whoever wants to be alone keeps shut until the others are gone:
+        else readers that overlap could keep him waiting for ever."""
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / table).open("w") as handle:
+        with (folder / f"{table}.gate").open("w") as gate, (folder / table).open("w") as handle:
+            fcntl.flock(gate, kind)
             fcntl.flock(handle, kind)
+            fcntl.flock(gate, fcntl.LOCK_UN)
             yield
 
 
@@ -175,14 +226,18 @@ def from_rows(rows: Sequence[dict[str, Any]], table: schema.Table) -> pa.Table:
 def connect(lake: Lake, state: dict[str, pa.Table]) -> duckdb.DuckDBPyConnection:
     """A short-lived in-memory DuckDB that sees every table of the lake, and the given ones of the state, as views.
 
-    External access is off but for the lake's own folder, and the configuration is locked.
+    External access is off but for the lake's own folder, and the configuration is locked. As long as it lives, no file
+    that it may read is removed.
     """
     import duckdb
 
     connection = duckdb.connect(":memory:")
+    held = ExitStack()
+    weakref.finalize(connection, held.close)
     root = str(lake.root)
     connection.execute(f"SET allowed_directories = ['{_quoted(root)}/']")
     for name, table in schema.LAKE.items():
+        held.enter_context(lake.entered(name))
         files = lake.files(name)
         if not files:
             connection.register(name, table.empty())
