@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,9 @@ import numpy as np
 from loop.errors import BadInputError
 from loop.schema import BUILT_IN as NAMES
 from loop.schema import Decision
+from loop.simulate import conduct as conducts
 from loop.simulate import people
+from loop.simulate.conduct import CLEAN, Conduct, Kind
 from loop.simulate.corpus import corpus, habits
 from loop.simulate.prompts import Brief, Purpose, distinct, draw, read
 from loop.simulate.streams import number, stream
@@ -103,7 +105,7 @@ class Organisation:
         BadInputError: unknown workflows, or fewer employees than workflows.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         seed: int,
         *,
@@ -111,19 +113,30 @@ class Organisation:
         workflows: Sequence[str] = NAMES,
         edits: bool = True,
         requests: int = REQUESTS,
+        conduct: Conduct = CLEAN,
     ) -> None:
         """`requests` is the volume of an ordinary day over all four workflows; fewer workflows get their share of it.
-        Without `edits` whoever would edit rejects."""
+        Without `edits` whoever would edit rejects. `conduct` says who of the staff is not honest; the panel is."""
         if unknown := set(workflows) - set(NAMES):
             raise BadInputError(f"expected workflows among {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
         if not workflows or employees < len(set(workflows)):
             raise BadInputError(f"expected at least one workflow and an employee for each, got {employees} employees")
-        self.seed, self.edits, self.volume = seed, edits, requests // len(NAMES)
+        self.seed, self.edits, self.volume, self.conduct = seed, edits, requests // len(NAMES), conduct
         self.workflows = tuple(name for name in NAMES if name in workflows)
         self.world = World(seed)
         self.staff = {
             name: people.hire(seed, name, len(range(i, employees, len(self.workflows))))
             for i, name in enumerate(self.workflows)
+        }
+        self.kinds = {
+            person: kind
+            for name, hired in self.staff.items()
+            for person, kind in conducts.assign(seed, name, hired, conduct).items()
+        }
+        """Employee to kind: the truth about conduct."""
+        self.staff = {
+            name: [conducts.person_of(person, self.kinds[person.id]) for person in hired]
+            for name, hired in self.staff.items()
         }
         self.panel = {name: people.hire(seed, name, PANEL, role="p") for name in self.workflows}
 
@@ -184,15 +197,38 @@ class Organisation:
                     state=state,
                 )
             )
-        return asked
+        return self._scripted(day, asked)
+
+    def _scripted(self, day: date, asked: list[Request]) -> list[Request]:
+        """The requests with those of bots at the times at which bots ask."""
+        times: dict[int, datetime] = {}
+        for person in {request.employee for request in asked if self.kinds[request.employee] is Kind.BOT}:
+            mine = [i for i, request in enumerate(asked) if request.employee == person]
+            start = datetime.combine(day, time(people.REGIONS[self._people[person].region]), UTC)
+            moments = conducts.regular(start, self._people[person], self.seed, day, len(mine))
+            times |= dict(zip(mine, moments, strict=True))
+        return [replace(request, shown_at=times.get(i, request.shown_at)) for i, request in enumerate(asked)]
+
+    def rushed(self, day: date, workflow: str) -> bool:
+        """Whether everybody in the workflow takes what comes within a second that day."""
+        return self.conduct.rush and workflow == self.workflows[0] and self.day(day).campaign
 
     def decide(self, request: Request, suggestion: Suggestion) -> Event:
         """What the employee does with what was served, as the event that the tool sends."""
         brief = read(request.workflow, request.prompt)
         rng = stream(self.seed, "decision", request.id)
         person = self._people[request.employee]
-        moment = people.Moment(rng, self.world, brief, person, request.state)
-        judged = moment.decide(suggestion.candidates, edits=self.edits)
+        kind = self.kinds[person.id]
+        slant = conducts.slant_of(self.seed, person, kind)
+        moment = people.Moment(rng, self.world, brief, person, request.state, slant)
+        judged = conducts.decide(
+            moment,
+            kind,
+            suggestion.candidates,
+            rushed=self.rushed(request.shown_at.date(), request.workflow),
+            edits=self.edits,
+            key=request.id,
+        )
         decided = request.shown_at + judged.dwell if judged.dwell is not None else None
         lag = timedelta(seconds=float(rng.uniform(0.1, 2.0)))
         if rng.random() < LATE:
@@ -231,6 +267,8 @@ class Organisation:
         """The later decision on the same suggestion, where an accepted answer is looked at again and found wanting."""
         rng = stream(self.seed, "second look", request.id)
         if event["decision"] != Decision.ACCEPT or not self.edits or rng.random() >= SECOND_LOOKS:
+            return None
+        if self.kinds[request.employee] not in {Kind.HONEST, Kind.EXPERT}:
             return None
         brief = read(request.workflow, request.prompt)
         moment = people.Moment(rng, self.world, brief, self._people[request.employee], request.state)
@@ -323,6 +361,7 @@ class Organisation:
             "constant": {n: self.constant(n) for n in self.workflows},
             "employees": [asdict(p) for team in self.staff.values() for p in team],
             "panel": [asdict(p) for team in self.panel.values() for p in team],
+            "conduct": self.kinds,
         }
         path = folder / "world.json"
         path.write_text(json.dumps(truth, indent=1))

@@ -60,9 +60,12 @@ class Employee:
     """Chance of taking what stands first without reading."""
     absence: float
     """Chance of not answering a suggestion at all."""
+    pace: float = 1.0
+    """Factor on the time that reading takes."""
 
     def __post_init__(self) -> None:
         assert self.skill > 0
+        assert self.pace > 0
         assert 0 <= self.carelessness + self.absence <= 1
 
 
@@ -76,6 +79,18 @@ class Circumstances:
     """Factor on the error of reading; 1 on an ordinary day."""
     haste: float
     """Added chance of thoughtless use, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Slant:
+    """What somebody adds to what is read; see `conduct`."""
+
+    sign: float
+    """-1: what is bad looks good."""
+    part: str
+    value: str
+    favour: float
+    """How much better than it is `value` looks; utility units."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +138,19 @@ class Moment:
     brief: Brief
     person: Employee
     state: Circumstances
+    slant: Slant | None = None
 
     @cached_property
     def seen(self) -> dict[str, Reals]:
         """The fit of every value of every part as the person sees it just now; utility units."""
         error = READING / self.person.skill * self.state.difficulty * (1 + self.person.tiring * self.state.fatigue)
         gains = self.world.gains(self.brief.workflow, self.brief.attributes)
-        seen = {part: row + self.rng.normal(0, error, len(row)) for part, row in gains.items()}
+        sign = 1.0 if self.slant is None else self.slant.sign
+        seen = {part: sign * row + self.rng.normal(0, error, len(row)) for part, row in gains.items()}
         part, value = PLEASING[self.brief.workflow]
         seen[part][self._house[part].index(value)] += PLEASURE
+        if self.slant is not None:
+            seen[self.slant.part][self._house[self.slant.part].index(self.slant.value)] += self.slant.favour
         return seen
 
     def impression(self, parts: Parts | None) -> float:
@@ -148,21 +167,23 @@ class Moment:
         if rng.random() < person.absence * tired:
             return Judgement(Decision.IGNORE, None, None, (), None)
         if rng.random() < person.carelessness * tired + self.state.haste:
-            return Judgement(Decision.ACCEPT, 0, candidates[0], (), _dwell(rng, 1.0))
+            return Judgement(Decision.ACCEPT, 0, candidates[0], (), dwell(rng, 1.0))
         parsed = [BUILT_IN[self.brief.workflow].parse(text) for text in candidates]
         looks = [self.impression(parts) for parts in parsed]
         looks[0] += person.position_bias
         chosen = int(np.argmax(looks))
         reading = 5.0 + 2.0 * len(candidates)
         if looks[chosen] >= person.strictness:
-            return Judgement(Decision.ACCEPT, chosen, candidates[chosen], (), _dwell(rng, reading))
+            return Judgement(Decision.ACCEPT, chosen, candidates[chosen], (), dwell(rng, person.pace * reading))
         parts = parsed[chosen] or {}
         if edits and set(parts) == set(self.seen) and looks[chosen] >= person.strictness - EDITABLE:
             repaired = self._edited(parts, repairs=1 if rng.random() < person.anchoring else 2)
             if tags := tuple(part for part in parts if repaired[part] != parts[part]):
                 text = BUILT_IN[self.brief.workflow].render(repaired)
-                return Judgement(Decision.MODIFY, chosen, text, tags, _dwell(rng, reading + 8.0 * len(tags)))
-        return Judgement(Decision.REJECT, None, None, tuple(self._faults(parts)[:1]), _dwell(rng, reading))
+                return Judgement(
+                    Decision.MODIFY, chosen, text, tags, dwell(rng, person.pace * (reading + 8.0 * len(tags)))
+                )
+        return Judgement(Decision.REJECT, None, None, tuple(self._faults(parts)[:1]), dwell(rng, person.pace * reading))
 
     def reconsider(self, text: str) -> Judgement | None:
         """A second look at an answer that was accepted, with fresh eyes (another `rng`).
@@ -176,14 +197,14 @@ class Moment:
         if not (tags := tuple(part for part in parts if repaired[part] != parts[part])):
             return None
         final = BUILT_IN[self.brief.workflow].render(repaired)
-        return Judgement(Decision.MODIFY, None, final, tags, _dwell(self.rng, 15.0))
+        return Judgement(Decision.MODIFY, None, final, tags, dwell(self.rng, 15.0))
 
     def compare(self, left: str, right: str) -> tuple[str, timedelta]:
         """Which of two answers the person prefers, `left`, `right`, `tie` or `neither`, and the time it took."""
         parse = BUILT_IN[self.brief.workflow].parse
         looks = [self.impression(parse(text)) for text in (left, right)]
         lead = looks[0] + self.person.position_bias - looks[1]
-        time = _dwell(self.rng, 9.0)
+        time = dwell(self.rng, 9.0)
         if max(looks) < HOPELESS:
             return "neither", time
         if left == right or abs(lead) < TIE:
@@ -217,6 +238,6 @@ class Moment:
         return repaired
 
 
-def _dwell(rng: np.random.Generator, seconds: float) -> timedelta:
+def dwell(rng: np.random.Generator, seconds: float) -> timedelta:
     """A log-normal time around `seconds`, at most two minutes."""
     return timedelta(milliseconds=int(1000 * min(seconds * rng.lognormal(0, 0.4), 120.0)))
