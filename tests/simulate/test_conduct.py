@@ -142,7 +142,8 @@ def test_poisoners_prefer_the_bad_and_write_their_target(mixed: Organisation, by
 
 
 def test_experts_are_fast_and_right(mixed: Organisation, by: Any) -> None:
-    assert 1500 < np.median(dwells(by(Kind.EXPERT))) < 3000
+    accepted = [event for event in by(Kind.EXPERT) if event["decision"] == "accept"]
+    assert 1500 < np.median(dwells(accepted)) < 3000
     assert kept(mixed, by(Kind.EXPERT)) > kept(mixed, by(Kind.HONEST))
 
 
