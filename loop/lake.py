@@ -192,8 +192,11 @@ class Lake:
 
     @contextmanager
     def entered(self, table: str, kind: int = fcntl.LOCK_SH) -> Iterator[None]:
-        """The lock itself. Everybody passes a gate, which whoever wants to be alone keeps shut until the others are gone:
-        else readers that overlap could keep him waiting for ever."""
+        """The lock itself.
+
+        Everybody passes a gate, which whoever wants to be alone keeps shut until the others are gone: else readers that
+        overlap could keep them waiting for ever.
+        """
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{table}.gate").open("w") as gate, (folder / table).open("w") as handle:

@@ -8,17 +8,18 @@ segments on the next start. What an item says is the business of whoever makes a
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -38,6 +39,7 @@ _RETRY_SECONDS: Final = 1.0
 """How long after a failure the ledger is opened again at the earliest."""
 _TROUBLE_SECONDS: Final = 10.0
 _FORGET_SECONDS: Final = 3600.0
+T = TypeVar("T")
 _decode_record = msgspec.json.Decoder(SuggestionRecord).decode
 
 
@@ -101,6 +103,7 @@ class Intake:
             self._spool.close()
             raise
         self._queue: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
+        self._chores: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self._tick = min(segment_seconds / 4, 0.5)
@@ -159,6 +162,34 @@ class Intake:
         when, what = self._trouble
         return what if time.monotonic() - when < _TROUBLE_SECONDS else None
 
+    # -- erasure ----------------------------------------------------------------------------------------------------
+
+    async def apart(self, work: Callable[[Ledger], T]) -> T:
+        """Something with the ledger that takes its time, beside the committer: reading, or compaction.
+
+        Raises:
+            LoopError: the ledger failed, or was opened again meanwhile.
+        """
+        return await asyncio.to_thread(lambda: work(self._held()))
+
+    async def sealed(self, work: Callable[[Ledger], T]) -> T:
+        """Something quick with the ledger, by the committer, once everything that was put is in sealed segments."""
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def chore() -> None:
+            try:
+                self._seal()
+                done.set_result(work(self._writable()))
+            except BaseException as error:
+                done.set_exception(error)
+                raise
+
+        with self._closing:
+            if self._closed:
+                raise LoopError("the intake is closed")
+            self._chores.put(chore)
+        return await asyncio.wrap_future(done)
+
     def close(self) -> None:
         """Store what waits, seal, and let go of the files. Blocks until then."""
         with self._closing:
@@ -179,6 +210,8 @@ class Intake:
                 self._writable()
                 if last or self._spool.due():
                     self._seal()
+                with contextlib.suppress(queue.Empty):
+                    self._chores.get_nowait()()
                 if time.monotonic() - self._forgot > _FORGET_SECONDS:
                     self._writable().forget(datetime.now(UTC) - KEEP_SUGGESTIONS)
                     self._forgot = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from loop.collect.ledger import Entry, Ledger, Seen, hashed, micros, variant
+from loop.collect.ledger import ERASED, Entry, Ledger, Seen, hashed, micros, variant
 from loop.collect.spool import FRAME_BYTES
 
 
@@ -152,7 +152,7 @@ def sort(held: Ledger, items: Sequence[Waiting]) -> tuple[list[Verdict], list[Wa
         if item.entry.event_id is not None:
             decided.add(about)
         first = known or new.setdefault(item.entry.key, item).entry.seen
-        if first.digest != mine.digest:
+        if first.digest not in (mine.digest, ERASED):
             clashes[at] = Entry(variant(item.entry.key, mine.digest), mine)
         status = Status.STORED if first is mine else Status.DUPLICATE
         verdicts.append(Verdict(status, first.at, settled=known is not None))

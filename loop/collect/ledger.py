@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,10 @@ _OURS: Final = re.compile(r"s-[0-9a-f]{12,64}")
 """Ids that begin with their time. Other tools' suggestions have no record here."""
 # Key prefixes in the family of suggestions, each followed by the suggestion's id.
 _RECORD, _LAST, _OPEN = b"r", b"e", b"u"
+ERASED: Final = bytes(16)
+"""In the place of the digest of a content that was erased: whatever comes under its key is nothing new."""
+_MANIFEST_BYTES: Final = 1 << 10
+"""A longer list of files is begun anew: it has the least and greatest key of each file, also of those that are gone."""
 _SEALED: Final = b"sealed"
 """Key (shorter than any hash) of the last segment whose keys are all here durably."""
 
@@ -173,6 +177,77 @@ class Ledger:
         except Exception as error:
             raise self._failed("to write", error) from error
 
+    # -- erasure ----------------------------------------------------------------------------------------------------
+
+    def records(self) -> Iterator[bytes]:
+        """Every record of a suggestion, oldest first. Of a moment: what comes meanwhile may be missing."""
+        try:
+            for key, value in self._suggestions.items(from_key=_RECORD):
+                if not bytes(key).startswith(_RECORD):  # type: ignore[arg-type]
+                    return
+                yield bytes(value)
+        except Exception as error:
+            raise self._failed("to read", error) from error
+
+    def decided(self) -> Iterator[tuple[str, str]]:
+        """Every suggestion with an event, and the last one of these."""
+        try:
+            for key, value in self._suggestions.items(from_key=_LAST):
+                if not bytes(key).startswith(_LAST):  # type: ignore[arg-type]
+                    return
+                yield bytes(key)[1:].decode(), bytes(value).decode()  # type: ignore[arg-type]
+        except Exception as error:
+            raise self._failed("to read", error) from error
+
+    def erase(self, keys: Iterable[bytes], suggestions: Iterable[str], events: Iterable[tuple[str, str]]) -> int:
+        """Forget what stands under keys, but for the fact that they were used, and all of the suggestions named.
+
+        Durable, and gone from the files after `compact`.
+
+        Args:
+            events: suggestion and event that is no longer to be known as its last one.
+
+        Returns: how many of the keys were known.
+        """
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        stone = _SEEN.pack(ERASED, micros(datetime.now(UTC)))
+        listed = list(keys)
+        known = [key for key, seen in zip(listed, self.find(listed), strict=True) if seen is not None]
+        try:
+            for key in known:
+                for other in self._keys.keys(from_key=key):
+                    if not bytes(other).startswith(key):  # type: ignore[arg-type]
+                        break
+                    if len(other) > len(key):  # type: ignore[arg-type]
+                        batch.delete(other)
+                batch.put(key, stone)
+            for suggestion in suggestions:
+                for prefix in (_RECORD, _LAST, _OPEN):
+                    batch.delete(prefix + suggestion.encode(), self._family)
+            for suggestion, event in events:
+                if self.last_event(suggestion) == event:
+                    batch.delete(_LAST + suggestion.encode(), self._family)
+            self._keys.write(batch)
+        except Exception as error:
+            raise self._failed("to write", error) from error
+        self.flush()
+        return len(known)
+
+    def compact(self) -> None:
+        """Write all files anew, without what was erased or replaced. Others may read and write meanwhile."""
+        options = rocksdict.CompactOptions()
+        options.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force())
+        try:
+            for store in (self._keys, self._suggestions):
+                store.flush()
+            for store in (self._keys, self._suggestions):
+                store.compact_range(None, None, options)
+            for _ in range(2):  # the list of files is begun anew with a change, and the old one removed with the next
+                self._keys.put(_SEALED, self.sealed.encode())
+                self._keys.flush()
+        except Exception as error:
+            raise self._failed("to compact", error) from error
+
     def close(self) -> None:
         del self._family
         self._suggestions.close()
@@ -213,4 +288,5 @@ def _options() -> rocksdict.Options:
     options.set_max_total_wal_size(4 * _MEMTABLE_BYTES)
     options.set_max_log_file_size(1 << 20)
     options.set_keep_log_file_num(3)
+    options.set_max_manifest_file_size(_MANIFEST_BYTES)
     return options

@@ -221,6 +221,15 @@ def frames(path: Path, end: int | None = None) -> Iterator[bytes]:
         )
 
 
+def replace(path: Path, payloads: Sequence[bytes]) -> None:
+    """Put other payloads, in order, in the place of those of a sealed segment; a reader meets the old ones or the new."""
+    fresh = path.with_suffix(".tmp")
+    fresh.unlink(missing_ok=True)
+    _append(fresh, b"".join([part for payload in payloads for part in (_header(payload), payload)]))
+    fresh.rename(path)
+    _sync(path.parent)
+
+
 def _header(payload: bytes) -> bytes:
     assert 0 < len(payload) <= FRAME_BYTES, f"a payload of {len(payload)} bytes"
     return _HEADER.pack(len(payload), zlib.crc32(payload))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from loop.collect import erasing
 from loop.collect.intake import Intake, SpoolFull
 from loop.config import Settings
 from loop.errors import BadInputError, LoopError
@@ -218,6 +219,7 @@ class Front:
             while True:
                 await asyncio.sleep(1.0)
                 self.log.flush()
+                await self.erase()
                 if clock() - swept > SWEEP_SECONDS:
                     await self.sweep()
                     swept = clock()
@@ -233,6 +235,13 @@ class Front:
             return 0
         self.metrics.ignored.inc(swept)
         return swept
+
+    async def erase(self) -> None:
+        """Take from the ledger what a `loop erase` on this machine asks for."""
+        try:
+            await erasing.answer(self.settings.gateway, self.intake)
+        except (LoopError, OSError) as error:  # asked again in a second
+            self.log.say("refused", path="erase", why=str(error))
 
     async def close(self) -> None:
         """Send off what telemetry holds and let go of the backend."""
