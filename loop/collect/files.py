@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from enum import Enum, StrEnum, auto
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,8 @@ class Kind(StrEnum):
 _KEYS: Final = {Kind.EVENTS: "event_id", Kind.REJECTS: "quarantine_id", Kind.OUTCOMES: "outcome_id"}
 KNOWN_BY: Final = {Kind.EVENTS: "{}", Kind.REJECTS: "{}", Kind.OUTCOMES: "outcome:{}"}
 """The column whose value names a row, and how that stands in `event_index`."""
+ERASED: Final = "erased"
+"""In the place of a content's digest: the row was erased, and is not brought again."""
 
 
 class Known(Enum):
@@ -69,9 +72,18 @@ class Files:
         self._journal = journal
 
     def contents(self, ids: Iterable[str]) -> dict[str, str]:
-        """The digest of each id that is known already."""
+        """The digest of each id that is known already; `ERASED` for one that was erased."""
+        wanted = set(ids)
+        stones = {stone(self.settings, key): key for key in wanted} if self._any_erased else {}
         query = sa.text("SELECT event_id, content FROM event_index WHERE event_id = ANY(:ids)")
-        return {row.event_id: row.content for row in self.connection.execute(query, {"ids": list(set(ids))})}
+        found = self.connection.execute(query, {"ids": [*wanted, *stones]})
+        return {stones.get(row.event_id, row.event_id): row.content for row in found}
+
+    @cached_property
+    def _any_erased(self) -> bool:
+        query = sa.text("SELECT 1 FROM event_index WHERE event_id >= :first AND event_id < :last LIMIT 1")
+        bounds = {"first": f"{ERASED}:", "last": f"{ERASED};"}
+        return self.connection.execute(query, bounds).first() is not None
 
     def known(self, ids: Sequence[tuple[str, str]]) -> list[Known]:
         """For each id and content, in this order, whether it is new, known with this content, or with another."""
@@ -79,7 +91,8 @@ class Files:
         verdicts = []
         for key, content in ids:
             before = known.setdefault(key, "")
-            verdicts.append(Known.NEW if not before else Known.DUPLICATE if before == content else Known.CONFLICT)
+            same = before in (content, ERASED)
+            verdicts.append(Known.NEW if not before else Known.DUPLICATE if same else Known.CONFLICT)
             known[key] = before or content
         return verdicts
 
@@ -232,6 +245,12 @@ def landed(settings: Settings, state: State, kind: Kind, partition: Partition, c
             f"{missing[0]}: expected a landed file, got none; restore the home's folder landing/ from a copy"
         )
     return pa.concat_tables([columns.empty_table(), *(pq.read_table(path, schema=columns) for path in paths)])
+
+
+def stone(settings: Settings, key: str) -> str:
+    """As what an erased id stays known in `event_index`: a hash keyed with the home's secret, BLAKE2b-128."""
+    keyed = hashlib.blake2b(key.encode(), key=settings.secret("erasure"), digest_size=16)
+    return f"{ERASED}:{keyed.hexdigest()}"
 
 
 def table(name: str) -> sa.Table:
