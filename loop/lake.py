@@ -1,4 +1,4 @@
-"""Bulk rows: Delta tables partitioned by day and workflow. One write replaces one partition in one commit.
+"""Bulk rows: Delta tables partitioned by day and workflow. One write replaces or extends one partition in one commit.
 
 Everything that knows of Delta, Parquet files and DuckDB stands here. What a table holds is said in `schema.py`; what is
 written into it is decided by the stages.
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -25,13 +25,17 @@ from loop.errors import BadInputError
 
 if TYPE_CHECKING:
     import duckdb
-    from deltalake import DeltaTable
+    from deltalake import CommitProperties, DeltaTable
 
 Days = tuple[date, date]
 """First and last day, both included."""
 
 _KEEP_FILES = timedelta(hours=24)
 """Routine vacuum keeps replaced files this long, for readers that still hold them."""
+COMPACT_EVERY: Final = 32
+"""Appends to a partition after which its small files become few: what comes in by the second leaves thousands a day."""
+COMPACT_BYTES: Final = 16 << 20
+"""A file of this size is not small: so what one compaction costs does not grow with the partition."""
 
 
 class Lake:
@@ -41,27 +45,69 @@ class Lake:
         self.root = root
         self._mine = threading.local()
 
-    def overwrite(self, table: str, rows: pa.Table, *, day: date, workflow: str) -> int:
+    def overwrite(self, table: str, rows: pa.Table, *, day: date, workflow: str, write: int | None = None) -> int:
         """Replace one partition by `rows` (possibly none) in one commit; the table's new version.
+
+        Args:
+            write: number of the write, if it is to be asked for with `written`.
 
         Raises:
             AssertionError: a row belongs to another partition, or the columns are not the table's.
         """
         from deltalake import write_deltalake
 
-        rows = conform(rows, schema.LAKE[table])
-        for column, value in (("day", day), ("workflow", workflow)):
-            stray = pc.sum(pc.not_equal(rows[column], pa.scalar(value, rows.schema.field(column).type))).as_py()
-            assert not stray, f"{table}: {stray} rows do not belong to {column} {value}"
+        rows = _of_partition(rows, table, day, workflow)
+        predicate = f"day = '{day.isoformat()}' AND workflow = '{_plain(workflow)}'"
         with self._lock(table, fcntl.LOCK_SH):
             delta = self._open_or_create(table)
-            write_deltalake(
-                delta,
-                rows,
-                mode="overwrite",
-                predicate=f"day = '{day.isoformat()}' AND workflow = '{_plain(workflow)}'",
-            )
+            properties = _numbered(day, workflow, write)
+            write_deltalake(delta, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
             return int(delta.version())
+
+    def append(self, table: str, rows: pa.Table, *, day: date, workflow: str, write: int) -> None:
+        """Add rows (possibly none) to one partition in one commit, under the number of the write.
+
+        Every `COMPACT_EVERY` writes the partition's small files become few.
+
+        Raises:
+            AssertionError: a row belongs to another partition, or the columns are not the table's.
+        """
+        from deltalake import write_deltalake
+
+        rows = _of_partition(rows, table, day, workflow)
+        with self._lock(table, fcntl.LOCK_SH):
+            delta = self._open_or_create(table)
+            write_deltalake(delta, rows, mode="append", commit_properties=_numbered(day, workflow, write))
+            if write % COMPACT_EVERY == 0:
+                delta.optimize.compact(
+                    partition_filters=[("day", "=", day.isoformat()), ("workflow", "=", _plain(workflow))],
+                    target_size=COMPACT_BYTES,
+                )
+
+    def written(self, table: str, *, day: date, workflow: str) -> int | None:
+        """Number of the last numbered write to a partition: it stands in the same commit as what was written."""
+        delta = self._open(table, None)
+        return None if delta is None else delta.transaction_version(_partition(day, workflow))
+
+    def matching(  # noqa: PLR0913 - which rows of what, and what of them
+        self, table: str, column: str, values: pa.Array, *, day: date, workflow: str, columns: Sequence[str]
+    ) -> pa.Table:
+        """Those rows of a partition whose `column` is among `values`; of the others that one column is read."""
+        import duckdb
+
+        wanted = pa.schema([schema.LAKE[table].arrow.field(name) for name in columns])
+        with self._lock(table, fcntl.LOCK_SH):
+            files = self.files(table, (day, day), [workflow]) if len(values) else []
+            if not files:
+                return wanted.empty_table()
+            connection = duckdb.connect(":memory:", config={"threads": 2})
+            try:
+                connection.execute("SET TimeZone = 'UTC'")
+                connection.register("wanted", pa.table({column: values}))
+                query = f"SELECT {', '.join(columns)} FROM {_parquet(files)} SEMI JOIN wanted USING ({column})"  # noqa: S608
+                return connection.sql(query).to_arrow_table().cast(wanted)
+            finally:
+                connection.close()
 
     def read(
         self,
@@ -245,18 +291,42 @@ def connect(lake: Lake, state: dict[str, pa.Table]) -> duckdb.DuckDBPyConnection
         if not files:
             connection.register(name, table.empty())
             continue
-        listed = ", ".join(f"'{_quoted(glob.escape(path))}'" for path in files)
         columns = ", ".join(f'"{c.name}"' for c in table.columns)
-        connection.execute(
-            f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}], union_by_name = true, "  # noqa: S608
-            "hive_partitioning = true, hive_types = {'day': DATE, 'workflow': VARCHAR})"
-        )
+        connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {_parquet(files)}")  # noqa: S608
     for name, rows in state.items():
         connection.register(name, rows)
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _parquet(files: Sequence[str]) -> str:
+    """A table function of DuckDB over Parquet files of a table."""
+    listed = ", ".join(f"'{_quoted(glob.escape(path))}'" for path in files)
+    types = "{'day': DATE, 'workflow': VARCHAR}"
+    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = true, hive_types = {types})"
+
+
+def _of_partition(rows: pa.Table, table: str, day: date, workflow: str) -> pa.Table:
+    rows = conform(rows, schema.LAKE[table])
+    for column, value in (("day", day), ("workflow", workflow)):
+        stray = pc.sum(pc.not_equal(rows[column], pa.scalar(value, rows.schema.field(column).type))).as_py()
+        assert not stray, f"{table}: {stray} rows do not belong to {column} {value}"
+    return rows
+
+
+def _partition(day: date, workflow: str) -> str:
+    return f"{day.isoformat()} {_plain(workflow)}"
+
+
+def _numbered(day: date, workflow: str, write: int | None) -> CommitProperties | None:
+    """A Delta transaction identifier: one number for each partition, which its log keeps through checkpoints."""
+    from deltalake import CommitProperties, Transaction
+
+    if write is None:
+        return None
+    return CommitProperties(app_transactions=[Transaction(_partition(day, workflow), write)])
 
 
 def _filters(days: Days | None, workflows: Sequence[str] | None) -> list[tuple[str, str, Any]] | None:

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum, StrEnum, auto
 from functools import cached_property
@@ -26,6 +27,7 @@ import sqlalchemy as sa
 
 from loop.config import Settings
 from loop.errors import LoopError
+from loop.lake import Lake
 from loop.state import METADATA, State
 
 Partition = tuple[date, str]
@@ -54,6 +56,8 @@ KNOWN_BY: Final = {Kind.EVENTS: "{}", Kind.REJECTS: "{}", Kind.OUTCOMES: "outcom
 """The column whose value names a row, and how that stands in `event_index`."""
 ERASED: Final = "erased"
 """In the place of a content's digest: the row was erased, and is not brought again."""
+_TABLES: Final = {Kind.EVENTS: "interactions", Kind.REJECTS: "quarantine", Kind.OUTCOMES: "outcomes"}
+"""The table of the lake that is made of them."""
 
 
 class Known(Enum):
@@ -144,19 +148,29 @@ class Files:
         """
         landings = table("landings")
         gone = [landing for landing, _ in old]
-        newest = sa.select(sa.func.max(landings.c.landed_at)).where(landings.c.landing_id.in_(gone))
-        landed_at = self.connection.execute(newest).scalar_one()
+        newest = sa.select(sa.func.max(landings.c.landed_at), sa.func.max(landings.c.lake_write)).where(
+            landings.c.landing_id.in_(gone)
+        )
+        landed_at, write = self.connection.execute(newest).one()
         with self._journal.open("a") as journal:
             journal.writelines(f"{path}\n" for _, path in old)
         removed = self.connection.execute(sa.delete(landings).where(landings.c.landing_id.in_(gone)))
         assert removed.rowcount == len(old), "a landed file went while it was being merged"
-        merged = self._show(kind, partition, rows, _digest(kind, gone, gone), landed_at)
+        merged = self._show(kind, partition, rows, _digest(kind, gone, gone), landed_at, write)
         ids = [KNOWN_BY[kind].format(key) for key in rows[_KEYS[kind]].to_pylist()]
         query = sa.text("UPDATE event_index SET landing_id = :landing WHERE event_id = ANY(:ids)")
         found = self.connection.execute(query, {"landing": merged, "ids": ids})
         assert found.rowcount == rows.num_rows, "a row of a landed file is not known"
 
-    def _show(self, kind: Kind, partition: Partition, rows: pa.Table, landing: str, landed_at: datetime) -> str:
+    def _show(  # noqa: PLR0913, PLR0917 - what a row of `landings` says
+        self,
+        kind: Kind,
+        partition: Partition,
+        rows: pa.Table,
+        landing: str,
+        landed_at: datetime,
+        write: int | None = None,
+    ) -> str:
         """Write a file and the row that makes it visible; its `landing_id`."""
         day, workflow = partition
         path = self.settings.landing / workflow / day.isoformat() / f"{landing}.parquet"
@@ -171,22 +185,27 @@ class Files:
                 path=str(path.relative_to(self.settings.home)),
                 rows=rows.num_rows,
                 landed_at=landed_at,
+                lake_write=write,
             )
         )
         return landing
 
 
-def merge(settings: Settings, state: State, kind: Kind, partition: Partition, columns: pa.Schema) -> int:
+def merge(  # noqa: PLR0913, PLR0917 - the files of a partition
+    settings: Settings, lake: Lake, state: State, kind: Kind, partition: Partition, columns: pa.Schema
+) -> int:
     """Make one file of the small files of a partition where there are many of one source; how many went into others.
 
     What comes in by the second leaves thousands of files a day, and all of them are opened whenever the day is built.
-    The caller holds `State.building`, so that nobody reads them meanwhile.
+    Only files that the lake has are merged: the merged one is in it as a whole. The caller holds `State.building`, so
+    that nobody reads them meanwhile.
     """
     landings = table("landings")
+    written = lake.written(_TABLES[kind], day=partition[0], workflow=partition[1]) or 0
     query = (
         sa.select(landings.c.source, landings.c.landing_id, landings.c.path)
         .where(landings.c.kind == kind.value, landings.c.day == partition[0], landings.c.workflow == partition[1])
-        .where(landings.c.rows < SMALL)
+        .where(landings.c.rows < SMALL, landings.c.lake_write <= written)
         .order_by(landings.c.source, landings.c.landed_at, landings.c.landing_id)
     )
     with state.engine.connect() as connection:
@@ -226,8 +245,57 @@ def bringing(settings: Settings, state: State, *, source: str, name: str) -> Ite
         raise
 
 
-def landed(settings: Settings, state: State, kind: Kind, partition: Partition, columns: pa.Schema) -> pa.Table:
-    """All visible rows of a partition; a column that a file lacks, for it was added since, is null there.
+@dataclass(frozen=True)
+class Fresh:
+    """The files of a partition that the next write to the lake takes there for the first time."""
+
+    write: int
+    """The write's number, to be given to the lake with it."""
+    since: int
+    """Number of the last write: files up to it are in the lake. 0 where the lake knows of none, or of fewer than were
+    made: then all files are fresh, and what is written replaces the partition."""
+    files: int
+
+
+def claim(lake: Lake, state: State, kind: Kind, partition: Partition) -> Fresh:
+    """Number the files of a partition that the lake has not, with the number of the write that is to take them there.
+
+    Whether they are there is told by the lake's own log, which has the number in the same commit as the rows: after a
+    kill in between they bear a number that no write has, are claimed again, and nothing is lost or doubled. What lands
+    after this is left to the next write. The caller holds `State.building`.
+    """
+    landings = table("landings")
+    written = lake.written(_TABLES[kind], day=partition[0], workflow=partition[1]) or 0
+    here = sa.and_(landings.c.kind == kind.value, landings.c.day == partition[0], landings.c.workflow == partition[1])
+    with state.transaction() as connection:
+        last = connection.execute(sa.select(sa.func.max(landings.c.lake_write)).where(here)).scalar() or 0
+        since = written if last <= written + 1 else 0  # else the lake was set back to what it was before
+        new = sa.and_(here, sa.func.coalesce(landings.c.lake_write, since + 1) > since)
+        claimed = connection.execute(sa.update(landings).values(lake_write=written + 1).where(new))
+    return Fresh(written + 1, since, claimed.rowcount)
+
+
+def put(lake: Lake, kind: Kind, partition: Partition, rows: pa.Table, fresh: Fresh) -> None:
+    """Write what was made of fresh files to the lake."""
+    write = lake.append if fresh.since else lake.overwrite
+    write(_TABLES[kind], rows, day=partition[0], workflow=partition[1], write=fresh.write)
+
+
+def landed(  # noqa: PLR0913 - the rows of a partition
+    settings: Settings,
+    state: State,
+    kind: Kind,
+    partition: Partition,
+    columns: pa.Schema,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+) -> pa.Table:
+    """The visible rows of a partition; a column that a file lacks, for it was added since, is null there.
+
+    Args:
+        since: only those of files that are taken to the lake by later writes than this one.
+        until: only those of files that this write, or one before it, takes to the lake.
 
     Raises:
         LoopError: a file that should be there is not.
@@ -238,6 +306,10 @@ def landed(settings: Settings, state: State, kind: Kind, partition: Partition, c
         .where(landings.c.kind == kind.value, landings.c.day == partition[0], landings.c.workflow == partition[1])
         .order_by(landings.c.landing_id)
     )
+    if since is not None:
+        query = query.where(landings.c.lake_write > since)
+    if until is not None:
+        query = query.where(landings.c.lake_write <= until)
     with state.engine.connect() as connection:
         paths = [settings.home / path for path in connection.execute(query).scalars()]
     if missing := [path for path in paths if not path.exists()]:

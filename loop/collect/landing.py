@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from loop import schema
 from loop.collect import quarantine
 from loop.collect.events import LANDED, LINE_BYTES, Event, EventError, Reason, decode, digests, to_table
-from loop.collect.files import Files, Kind, Known, Partition, bringing, landed, merge, table
+from loop.collect.files import Files, Kind, Known, Partition, bringing, claim, landed, merge, put, table
 from loop.collect.imported import Count, Imported
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Record
@@ -75,7 +75,7 @@ def land(  # noqa: PLR0913 - what is brought, where to, and by which rules
             batch.take(chunk)
     for day, workflow in sorted(batch.filed):
         with state.building(day, workflow):
-            rebuild_quarantine(settings, lake, state, day, workflow)
+            extend_quarantine(settings, lake, state, day, workflow)
     return batch.done()
 
 
@@ -248,37 +248,67 @@ def unread(state: State) -> list[tuple[Partition, str]]:
     return sorted(found)
 
 
-def merge_files(settings: Settings, state: State, day: date, workflow: str) -> None:
+def merge_files(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> None:
     """Few files instead of many for a partition's events and rejects. The caller holds `State.building`."""
     for kind, columns in ((Kind.EVENTS, LANDED), (Kind.REJECTS, schema.QUARANTINE.arrow)):
-        merge(settings, state, kind, (day, workflow), columns)
+        merge(settings, lake, state, kind, (day, workflow), columns)
 
 
-def events(settings: Settings, state: State, day: date, workflow: str) -> pa.Table:
-    """All visible events of a partition as rows of `LANDED`, by time shown; `batch` is empty.
+def events(  # noqa: PLR0913 - the partition of a home
+    settings: Settings,
+    state: State,
+    day: date,
+    workflow: str,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+) -> pa.Table:
+    """The visible events of a partition as rows of `LANDED`, by time shown; `batch` is empty. See `files.landed`.
 
     Raises:
         LoopError: a file that should be there is not.
     """
-    rows = landed(settings, state, Kind.EVENTS, (day, workflow), LANDED)
+    rows = landed(settings, state, Kind.EVENTS, (day, workflow), LANDED, since=since, until=until)
     return rows.sort_by([("shown_at", "ascending"), ("event_id", "ascending")])
 
 
-def rebuild_quarantine(  # noqa: PLR0913 - the partition of a home
+def extend_quarantine(  # noqa: PLR0913 - the partition of a home
     settings: Settings, lake: Lake, state: State, day: date, workflow: str, *, extra: pa.Table | None = None
+) -> None:
+    """Add to a partition of `quarantine` what was set aside since it was last written. The caller holds `building`.
+
+    Args:
+        extra: rows that were set aside after they had landed, as the row contract gives them; some may stand there.
+    """
+    fresh = claim(lake, state, Kind.REJECTS, (day, workflow))
+    rows = landed(settings, state, Kind.REJECTS, (day, workflow), schema.QUARANTINE.arrow, since=fresh.since)
+    if extra is not None and extra.num_rows:
+        before = lake.read("quarantine", days=(day, day), workflows=[workflow], columns=["quarantine_id"])
+        later = quarantine.of_rows(extra)
+        rows = pa.concat_tables(
+            [rows, later.filter(pc.invert(pc.is_in(later["quarantine_id"], before["quarantine_id"])))]
+        )
+    if not fresh.since and rows.num_rows:  # it is replaced: what batches have set aside stays
+        before = lake.read("quarantine", days=(day, day), workflows=[workflow])
+        rows = pa.concat_tables([rows, before.filter(pc.equal(before["path"], quarantine.LATER))])
+    if rows.num_rows:
+        put(lake, Kind.REJECTS, (day, workflow), rows.sort_by("quarantine_id"), fresh)
+
+
+def rebuild_quarantine(  # noqa: PLR0913 - the partition of a home
+    settings: Settings, lake: Lake, state: State, day: date, workflow: str, *, extra: pa.Table
 ) -> int:
     """Make a partition of `quarantine` anew from what was set aside at the edge and afterwards; its number of rows.
 
     Args:
-        extra: the rows that a batch set aside, as the row contract gives them; None keeps those of before.
+        extra: the rows that a batch set aside, as the row contract gives them.
     """
-    before = lake.read("quarantine", days=(day, day), workflows=[workflow])
-    at_edge = landed(settings, state, Kind.REJECTS, (day, workflow), schema.QUARANTINE.arrow)
-    kept = before.filter(pc.equal(before["path"], quarantine.LATER))
-    later = kept if extra is None else quarantine.of_rows(extra)
-    rows = pa.concat_tables([at_edge, later]).sort_by("quarantine_id")
-    if set(rows["quarantine_id"].to_pylist()) != set(before["quarantine_id"].to_pylist()):
-        lake.overwrite("quarantine", rows, day=day, workflow=workflow)
+    fresh = claim(lake, state, Kind.REJECTS, (day, workflow))
+    at_edge = landed(settings, state, Kind.REJECTS, (day, workflow), schema.QUARANTINE.arrow, until=fresh.write)
+    rows = pa.concat_tables([at_edge, quarantine.of_rows(extra)]).sort_by("quarantine_id")
+    before = lake.read("quarantine", days=(day, day), workflows=[workflow], columns=["quarantine_id"])
+    if fresh.files or set(rows["quarantine_id"].to_pylist()) != set(before["quarantine_id"].to_pylist()):
+        lake.overwrite("quarantine", rows, day=day, workflow=workflow, write=fresh.write)
     return int(rows.num_rows)
 
 

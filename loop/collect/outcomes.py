@@ -15,15 +15,17 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loop import schema
 from loop.collect import quarantine
 from loop.collect.events import Reason
-from loop.collect.files import KNOWN_BY, Kind, Known, Partition, bringing, landed, merge
+from loop.collect.files import KNOWN_BY, Kind, Known, Partition, bringing, claim, landed, merge, put
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Fault, Record
 from loop.config import Settings
-from loop.lake import Lake, from_rows
+from loop.lake import Lake, conform, from_rows
+from loop.schema.lake import DECISION_ORDER
 from loop.state import State
 from loop.workflows import WORKFLOWS
 
@@ -109,24 +111,78 @@ def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str
     An outcome is put down to the last decision on its suggestion if it was observed after the suggestion was shown and
     inside the workflow's window, counted from the decision (from the showing where the decision has no time).
     """
+    partition = (day, workflow)
     with state.building(day, workflow):
-        merge(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow)
-        rows = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow).to_pylist()
-        columns = ("event_id", "suggestion_id", "shown_at", "decided_at", "received_at")
-        decided: dict[str, dict[str, Any]] = {}
-        for one in lake.read("interactions", days=(day, day), workflows=[workflow], columns=columns).to_pylist():
-            before = decided.get(one["suggestion_id"])
-            if before is None or (one["received_at"], one["event_id"]) > (before["received_at"], before["event_id"]):
-                decided[one["suggestion_id"]] = one
+        merge(settings, lake, state, Kind.OUTCOMES, partition, schema.OUTCOMES.arrow)
+        fresh = claim(lake, state, Kind.OUTCOMES, partition)
+        rows = landed(settings, state, Kind.OUTCOMES, partition, schema.OUTCOMES.arrow, until=fresh.write)
+        rows = _attributed(lake, rows, day, workflow)
+        if rows.num_rows or partition in lake.partitions("outcomes"):
+            lake.overwrite("outcomes", rows, day=day, workflow=workflow, write=fresh.write)
+    return rows.num_rows, rows.num_rows - rows["event_id"].null_count
+
+
+def extend(  # noqa: PLR0913 - the partition of a home
+    settings: Settings, lake: Lake, state: State, day: date, workflow: str, *, decisions: pa.Table
+) -> None:
+    """Add to a partition of `outcomes` what has landed since, and mend what new decisions change.
+
+    The rows are those that `build` would make. What is there is written again only where a decision came after the
+    outcome of its suggestion. The caller holds `State.building`.
+
+    Args:
+        decisions: rows that are about to enter `interactions`, and perhaps are there already.
+    """
+    columns = schema.OUTCOMES.arrow.names
+    where: dict[str, Any] = {"day": day, "workflow": workflow}
+    fresh = claim(lake, state, Kind.OUTCOMES, (day, workflow))
+    rows = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow, since=fresh.since)
+    if fresh.since:
+        told = decisions["suggestion_id"].combine_chunks()
+        before = lake.matching("outcomes", "suggestion_id", told, **where, columns=columns).sort_by("outcome_id")
+        after = _attributed(lake, before, day, workflow, decisions).sort_by("outcome_id")
+        if not after["event_id"].equals(before["event_id"]):
+            everything = lake.read("outcomes", days=(day, day), workflows=[workflow])
+            others = pc.invert(pc.is_in(everything["outcome_id"], after["outcome_id"]))
+            rows = _attributed(lake, rows, day, workflow, decisions)
+            rows = pa.concat_tables([everything.filter(others), after, rows]).sort_by(_ORDER)
+            lake.overwrite("outcomes", rows, **where, write=fresh.write)
+            return
+    if rows.num_rows:
+        put(lake, Kind.OUTCOMES, (day, workflow), _attributed(lake, rows, day, workflow, decisions), fresh)
+
+
+_ORDER: Final = [("observed_at", "ascending"), ("outcome_id", "ascending")]
+_ATTRIBUTED: Final = f"""
+    SELECT o.* REPLACE (
+        CASE WHEN o.observed_at BETWEEN d.shown_at AND coalesce(d.decided_at, d.shown_at) + $window THEN d.event_id END
+        AS event_id)
+    FROM outcomes o LEFT JOIN (
+        FROM decisions QUALIFY lead(event_id) OVER (PARTITION BY suggestion_id ORDER BY {DECISION_ORDER}) IS NULL
+    ) d USING (suggestion_id)
+"""  # noqa: S608
+
+
+def _attributed(lake: Lake, rows: pa.Table, day: date, workflow: str, coming: pa.Table | None = None) -> pa.Table:
+    """Outcomes put down to the last decisions on their suggestions, of those in the lake and those that are coming."""
+    import duckdb
+
+    columns = ["event_id", "suggestion_id", "revises", "shown_at", "decided_at", "received_at"]
+    suggestions = pc.unique(rows["suggestion_id"])
+    decisions = lake.matching("interactions", "suggestion_id", suggestions, day=day, workflow=workflow, columns=columns)
+    if coming is not None:
+        decisions = pa.concat_tables([decisions, coming.select(columns)])
+    connection = duckdb.connect(":memory:", config={"threads": 2, "enable_external_access": False})
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("outcomes", rows)
+        connection.register("decisions", decisions)
         window = WORKFLOWS[workflow].attribution_window
-        for row in rows:
-            last = decided.get(row["suggestion_id"])
-            if last and last["shown_at"] <= row["observed_at"] <= (last["decided_at"] or last["shown_at"]) + window:
-                row["event_id"] = last["event_id"]
-        if rows or (day, workflow) in lake.partitions("outcomes"):
-            told = sorted(rows, key=lambda row: (row["observed_at"], row["outcome_id"]))
-            lake.overwrite("outcomes", from_rows(told, schema.OUTCOMES), day=day, workflow=workflow)
-    return len(rows), sum(row["event_id"] is not None for row in rows)
+        found: pa.Table = connection.execute(_ATTRIBUTED, {"window": window}).to_arrow_table()
+    finally:
+        connection.close()
+    assert found.num_rows == rows.num_rows, "an outcome was lost, or doubled, when it was put down to its decision"
+    return conform(found, schema.OUTCOMES).sort_by(_ORDER)
 
 
 def _row(outcome: Outcome, content: str, source: str) -> dict[str, Any]:

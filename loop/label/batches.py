@@ -7,12 +7,12 @@ from datetime import date
 from loop.config import Settings
 from loop.label.derive import Labels, derive
 from loop.lake import Lake
+from loop.validate.batches import rows_of
 
 
 def build(settings: Settings, lake: Lake, day: date, workflow: str) -> Labels:
     """Derive and write the labels of one day and workflow. Each carries the digest of the batch that it came from."""
-    rows = lake.read("interactions", days=(day, day), workflows=[workflow])
-    labels = derive(rows, held_out_share=settings.held_out_share, seed=settings.seed)
+    labels = derive(rows_of(lake, day, workflow), held_out_share=settings.held_out_share, seed=settings.seed)
     lake.overwrite("demonstrations", labels.demonstrations, day=day, workflow=workflow)
     lake.overwrite("preferences", labels.preferences, day=day, workflow=workflow)
     return labels

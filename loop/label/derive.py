@@ -16,6 +16,7 @@ import pyarrow as pa
 from loop import schema
 from loop.lake import conform
 from loop.schema import Split
+from loop.schema.lake import DECISION_ORDER
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _held_out(interactions: pa.Table, share: float, seed: int) -> pa.Table:
 # The decisions that may teach, each with its side and the time from which a later decision replaces it. The side is a
 # matter of the row's own writer and task, so that no later row moves it; of an episode that has both sides after all
 # (two people at one piece of work), evaluation leaves the held-out rows aside.
-_DECISIONS = r"""
+_DECISIONS = rf"""
 CREATE TABLE decisions AS
 WITH sided AS (
     SELECT *, employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false) AS is_held_out
@@ -92,11 +93,11 @@ SELECT *,
     CASE WHEN is_held_out THEN 'held_out' ELSE 'train' END AS split,
     list_contains(purposes, CASE WHEN is_held_out THEN 'evaluation' ELSE 'training' END) AS consented,
     lead(received_at) OVER (PARTITION BY suggestion_id
-        ORDER BY received_at, revises IS NOT NULL, decided_at NULLS LAST, event_id) AS superseded_at,
+        ORDER BY {DECISION_ORDER}) AS superseded_at,
     coalesce(regexp_matches(final_text, '\S'), false) AS stands,
     list_filter(candidates, lambda c: c.position = chosen)[1] AS taken
 FROM sided
-"""
+"""  # noqa: S608
 
 _SOURCE = (
     "event_id, suggestion_id, day, workflow, employee, episode_id, task_id, split, 1.0 AS weight, received_at, "

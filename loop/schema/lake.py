@@ -59,11 +59,22 @@ INTERACTIONS: Final = Table(
         _client("reasons", TEXTS, "reason tags that the person or the source gave"),
         _client("dwell_ms", INT, "milliseconds from shown to decided", nullable=True),
         _client("purposes", TEXTS, "what the person consented to: training, evaluation"),
-        Column("source", TEXT, "where the event came in: jsonl, coauthor, simulated"),
+        Column(
+            "source",
+            TEXT,
+            "where the event came in: gateway, jsonl, coauthor, cups, otel, langfuse, mlflow or simulated",
+        ),
         Column("content", TEXT, "digest of the event's content; equal content is a duplicate"),
-        Column("batch", TEXT, "content digest of this batch; the verdict on it stands in batches"),
+        Column(
+            "batch",
+            TEXT,
+            "content digest of the batch that was made of the row with others of its day and workflow, on which the "
+            "verdict stands in batches; empty while the row waits for that",
+        ),
     ),
 )
+DECISION_ORDER: Final = "received_at, revises IS NOT NULL, decided_at NULLS LAST, event_id"
+"""SQL over `interactions`: the order of the decisions on one suggestion, of which the last counts."""
 
 QUARANTINE: Final = Table(
     name="quarantine",

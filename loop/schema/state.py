@@ -20,6 +20,13 @@ LANDINGS: Final = Table(
         Column("path", TEXT, "below the home"),
         Column("rows", INT, "number of rows in the file"),
         Column("landed_at", TIME, "when it became visible"),
+        Column(
+            "lake_write",
+            INT,
+            "number of the write that takes its rows to the lake: it is there if the table's log "
+            "has that number, or a later one, for the partition",
+            nullable=True,
+        ),
     ),
     index=(("day", "workflow"),),
 )

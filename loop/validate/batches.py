@@ -8,9 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loop import schema
-from loop.collect import landing
+from loop.collect import landing, outcomes
+from loop.collect.files import Kind, claim, put
 from loop.config import Settings
 from loop.errors import BadInputError
 from loop.lake import Lake
@@ -36,20 +38,46 @@ class Batch:
 
 
 def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> Batch:
-    """Type the landed events of a partition, set aside those that break the contract, and write both partitions."""
+    """Type the landed events of a partition, set aside those that break the contract, and write both partitions.
+
+    What stands there then is a batch: each row bears its digest.
+    """
     with state.building(day, workflow):
-        landing.merge_files(settings, state, day, workflow)
-        landed = landing.events(settings, state, day, workflow)
+        landing.merge_files(settings, lake, state, day, workflow)
+        fresh = claim(lake, state, Kind.EVENTS, (day, workflow))
+        landed = landing.events(settings, state, day, workflow, until=fresh.write)
         good, bad = contract.split(landed, now=datetime.now(UTC))
         assert landed.num_rows == good.num_rows + bad.num_rows, "a row was lost by the contract"
         digest = digest_of(good, day, workflow)
         good = good.set_column(
             good.column_names.index("batch"), "batch", pa.array([digest] * good.num_rows, pa.string())
-        ).sort_by([("shown_at", "ascending"), ("event_id", "ascending")])
-        lake.overwrite("interactions", good, day=day, workflow=workflow)
+        )
+        lake.overwrite("interactions", good, day=day, workflow=workflow, write=fresh.write)
         quarantined = landing.rebuild_quarantine(settings, lake, state, day, workflow, extra=bad)
         state.record_build(day, workflow, landed=landed.num_rows, digest=digest)
     return Batch(day, workflow, digest, landed.num_rows, good.num_rows, quarantined)
+
+
+def extend(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> None:
+    """Bring to the lake what has landed in a partition since it was last written; the cost is that of the new rows.
+
+    The rows are those that `build` would make, but that their `batch` is empty: they can be read, and wait to be made
+    a batch of with the others. `interactions` is written last, for its number says that the rest is done too.
+    """
+    with state.building(day, workflow):
+        fresh = claim(lake, state, Kind.EVENTS, (day, workflow))
+        landed = landing.events(settings, state, day, workflow, since=fresh.since)
+        good, bad = contract.split(landed, now=datetime.now(UTC))
+        landing.extend_quarantine(settings, lake, state, day, workflow, extra=bad)
+        outcomes.extend(settings, lake, state, day, workflow, decisions=good)
+        if landed.num_rows:
+            put(lake, Kind.EVENTS, (day, workflow), good, fresh)
+
+
+def rows_of(lake: Lake, day: date, workflow: str) -> pa.Table:
+    """The rows of a partition as the batch that was last made of it has them; what was brought since is left out."""
+    rows = lake.read("interactions", days=(day, day), workflows=[workflow])
+    return rows.filter(pc.not_equal(rows["batch"], ""))
 
 
 def digest_of(rows: pa.Table, day: date, workflow: str) -> str:
@@ -67,7 +95,7 @@ def judge(
 
     A batch that a person let through stays through while its content is the same.
     """
-    rows = lake.read("interactions", days=(day, day), workflows=[workflow])
+    rows = rows_of(lake, day, workflow)
     digest = digest_of(rows, day, workflow)
     history = state.batches(day - TRAILING, day - timedelta(days=1), [workflow])
     report = suites.run(

@@ -1,7 +1,7 @@
 """From the gateway's spool to the lake: what was acknowledged lands and enters its partitions, exactly once.
 
 A segment is removed only after the lake has all of it. Whatever breaks off in between is done again from the segment,
-and what had landed is then known: landing is idempotent, building a partition is too.
+and what had landed is then known: landing is idempotent, bringing to the lake what has landed is too.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Moved:
     bad: tuple[str, ...]
     """Segments that could not be read to their end, kept aside."""
     partitions: tuple[Partition, ...]
-    """Days and workflows that were built anew."""
+    """Days and workflows that were looked at, for something of theirs had come."""
 
     def __post_init__(self) -> None:
         assert self.frames == self.events.read + self.outcomes.read + self.suggestions, "a frame was lost"
@@ -181,8 +181,7 @@ def _move(settings: Settings, lake: Lake, state: State, segments: list[Path]) ->
     results = outcomes.land(settings, state, reading.outcomes, source=SOURCE, name=name)
     reached = landing.partitions_of(state, reading.touched)
     for day, workflow in reached:
-        batches.build(settings, lake, state, day, workflow)
-        outcomes.build(settings, lake, state, day, workflow)
+        batches.extend(settings, lake, state, day, workflow)
     for segment in segments:
         if segment in reading.bad:
             segment.rename(segment.with_suffix(BAD))

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from loop.collect import events as events_module
 from loop.collect import landing, quarantine, sources
 from loop.collect.events import Reason, pseudonym
 from loop.collect.imported import Imported
-from loop.collect.landing import events, land, partitions, rebuild_quarantine
+from loop.collect.landing import events, extend_quarantine, land, partitions, rebuild_quarantine
 from loop.collect.record import Fault, Record
 from loop.collect.sources import jsonl
 from loop.config import Settings
@@ -358,19 +359,23 @@ def test_quarantine_is_rebuilt_from_what_was_set_aside_at_the_edge_and_later(hom
     _, bad = contract.split(landed.slice(0, 1), now=datetime(2020, 1, 1, tzinfo=UTC))
     assert bad.num_rows == 1
 
-    def rebuild(**given: Any) -> list[tuple[str, str]]:
-        count = rebuild_quarantine(home.settings, home.lake, home.state, DAY, "ads", **given)
-        rows = home.set_aside()
-        assert len(rows) == count
-        return sorted((row["path"], row["event_id"]) for row in rows)
+    def kept() -> list[tuple[str, str]]:
+        return sorted((row["path"], row["event_id"]) for row in home.set_aside())
+
+    def rebuild(extra: pa.Table) -> list[tuple[str, str]]:
+        count = rebuild_quarantine(home.settings, home.lake, home.state, DAY, "ads", extra=extra)
+        assert len(home.set_aside()) == count
+        return kept()
 
     both = [(quarantine.LATER, "e1"), ("x.jsonl", "e2")]
     assert rebuild(extra=bad) == both
     version = home.lake.version("quarantine")
-    assert rebuild(extra=bad) == rebuild() == both  # again; and an import keeps what a batch set aside
+    assert rebuild(extra=bad) == both
+    extend_quarantine(home.settings, home.lake, home.state, DAY, "ads", extra=bad)
+    assert kept() == both
     assert home.lake.version("quarantine") == version
     home.land(line(event_id="e4", turn=-1), name="y.jsonl")
-    assert rebuild() == [*both, ("y.jsonl", "e4")]
+    assert kept() == [*both, ("y.jsonl", "e4")]  # an import keeps what a batch set aside
     assert rebuild(extra=bad.slice(0, 0)) == [("x.jsonl", "e2"), ("y.jsonl", "e4")]
 
 
