@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loop import schema
-from loop.cycle.learning import Progress, champion_of, recipe_of, version_of
+from loop.cycle.learning import Progress, champion_of, parent_of, recipe_of, version_of
 from loop.cycle.reading import labels, latest, record
 from loop.errors import LoopError
 from loop.evaluate import answers, evidence, gate, heldout, panel
 from loop.home import Home
-from loop.release import card, releases
+from loop.release import card, releases, taints
 from loop.release.releases import ModelVersion, Release
 from loop.train import dataset
 
@@ -90,7 +90,7 @@ def contestants(home: Home, cycle: date) -> tuple[ModelVersion, ModelVersion, in
         LoopError: the cycle has no challenger yet that was made by this code and with these settings.
     """
     frozen, champion = latest(home, "training_sets", cycle), champion_of(home, cycle)
-    version = version_of(champion.version, frozen["digest"], recipe_of(home), home.settings.seed)
+    version = version_of(parent_of(home, cycle).version, frozen["digest"], recipe_of(home), home.settings.seed)
     try:
         challenger = releases.model_version(home.state, version)
     except LoopError:
@@ -155,9 +155,13 @@ def release(home: Home, cycle: date, *, run_id: str | None = None) -> Release:
     """The gate decides on the evaluation; the decision becomes a row, tags of the MLflow run, and maybe the alias."""
     evaluated = latest(home, "evaluations", cycle)
     figures = evidence.from_json(evaluated["evidence"])
+    verdict = gate.decide(figures.evidence, evidence.house_policy())
+    if (taint := taints.tainted(home.state).get(evaluated["challenger"])) is not None:
+        why = f"tainted: it learned from rows that were erased since ({taint.rows} of {taint.of} of its own)"
+        verdict = gate.Verdict(gate.Decision.REFUSED, (why, *verdict.reasons))
     decided = releases.record_release(
         home.state,
-        gate.decide(figures.evidence, evidence.house_policy()),
+        verdict,
         cycle=cycle,
         challenger=evaluated["challenger"],
         champion_before=evaluated["champion"],

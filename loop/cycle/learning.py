@@ -20,7 +20,7 @@ from loop import __version__
 from loop.cycle.reading import cutoff_of, labels, latest, learned_until, record, window
 from loop.errors import LoopError
 from loop.home import Home
-from loop.release import registry, releases
+from loop.release import registry, releases, taints
 from loop.release.releases import ModelVersion
 from loop.schema import Split
 from loop.train import corpus, dataset
@@ -59,6 +59,11 @@ class TrainingSet:
 
 def training_set(home: Home, cycle: date) -> TrainingSet:
     """Freeze what the cycle may learn from: all that is fresh, and a share of what is older."""
+    with home.lake.pinned("demonstrations", "preferences"):  # what is read is frozen before an erasure looks for it
+        return _training_set(home, cycle)
+
+
+def _training_set(home: Home, cycle: date) -> TrainingSet:
     cutoff = cutoff_of(cycle)
     since = learned_until(home, cycle)
     versions = {name: home.lake.version(name) for name in ("demonstrations", "preferences")}
@@ -131,13 +136,22 @@ class Policy:
 
 
 def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Progress | None = None) -> Policy:
-    """Train the cycle's challenger from the champion: SFT on demonstrations, then DPO on preferences."""
+    """Train the cycle's challenger: SFT on demonstrations, then DPO on preferences. See `parent_of` for from what.
+
+    Raises:
+        LoopError: rows of the training set were erased, or it is not what was frozen.
+    """
     from loop.models import weights_digest
     from loop.train import dpo, sft
 
     frozen = latest(home, "training_sets", cycle)
-    parent = champion_of(home, cycle)
+    parent = parent_of(home, cycle)
     settings, recipe = home.settings, recipe_of(home)
+    if (lost := dataset.erased(home.path(frozen["path"]))[0]) > 0:
+        raise LoopError(
+            f"{lost} rows of training set {frozen['digest'][:12]} were erased since it was frozen: materialise the "
+            f"training set of cycle {cycle} again"
+        )
     version = version_of(parent.version, frozen["digest"], recipe, settings.seed)
     if (known := _existing(home, version)) is not None:
         page = known.mlflow_run and home.registry.page(known.mlflow_run)
@@ -180,6 +194,7 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
             tags={"attempt": str(frozen["attempt"]), **({"dagster_run": run_id} if run_id else {})},
         ),
     )
+    mark(home, {version: dataset.erased(home.path(frozen["path"]))})  # there may have been an erasure meanwhile
     return Policy(
         version,
         parent.version,
@@ -205,11 +220,41 @@ def champion_of(home: Home, cycle: date) -> ModelVersion:
     return champion
 
 
-def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelVersion:
+def parent_of(home: Home, cycle: date) -> ModelVersion:
+    """The model that the cycle's challenger is trained from: the champion, if no row that made it was erased since.
+
+    Else the nearest of the champion's ancestors of which that is true; where the base itself learned from such a row,
+    a base made anew, which is nobody's champion.
+    """
+    champion = champion_of(home, cycle)
+    if (version := taints.untainted(home.state, champion.version)) is not None:
+        return releases.model_version(home.state, version)
+    models, marked = home.state.tables["models"], set(taints.tainted(home.state))
+    query = sa.select(models).where(models.c.parent.is_(None)).order_by(models.c.created_at.desc())
+    with home.state.engine.connect() as connection:
+        bases = [ModelVersion(**row) for row in connection.execute(query).mappings()]
+    clean = (made for made in bases if made.version not in marked and made.cycle <= cycle)
+    return next(clean, None) or base(home, cycle, anew=True)
+
+
+def mark(home: Home, own: Mapping[str, tuple[int, int]]) -> list[taints.Taint]:
+    """Tag model versions as tainted, here and in MLflow; see `taints.tag`."""
+    changed = taints.tag(home.state, own)
+    for taint in changed:
+        run = releases.model_version(home.state, taint.version).mlflow_run
+        if run is not None:
+            home.registry.taint(run, share=taint.share, ancestor=taint.ancestor)
+    return changed
+
+
+def base(home: Home, cycle: date, *, anew: bool = False, progress: Progress | None = None) -> ModelVersion:
     """Make the home's first champion: the model that `base_model` names, or a nano pretrained here.
 
     A nano learns from the organisation's own texts: those in the home's corpus folder if there are any, else the
     prompts and shown suggestions of the training split that had been received by the cycle's cut-off.
+
+    Args:
+        anew: whether it is to stand beside the first champion, which is tainted, and not to be one.
 
     Raises:
         LoopError: there is no text to pretrain on.
@@ -265,6 +310,8 @@ def base(home: Home, cycle: date, *, progress: Progress | None = None) -> ModelV
                 curves=curves,
             ),
         )
+    if anew:
+        return known
     releases.record_base(home.state, version, cycle=cycle, author="loop", run_id=None)
     if known.mlflow_run is not None and releases.champion_now(home.state) == version:
         home.registry.point_champion(known.mlflow_run)

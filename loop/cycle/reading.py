@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from loop.errors import LoopError
 from loop.home import Home
 from loop.lake import Days
-from loop.release import releases
+from loop.release import releases, taints
 from loop.schema import Split
 
 
@@ -66,13 +66,14 @@ def labels(  # noqa: PLR0913 - one argument a condition
 
 
 def learned_until(home: Home, cycle: date) -> datetime:
-    """The cut-off of the set that made the cycle's champion: what was received later is fresh to it.
+    """The cut-off of the set that made the model which the cycle trains from: what was received later is fresh to it.
 
-    The beginning of time for a base. Asked of the dated releases, so that a cycle run again gets the same answer.
+    That is the cycle's champion; or, if it is tainted, the nearest of its ancestors that is not. The beginning of time
+    for a base. Asked of the dated releases, so that a cycle run again gets the same answer.
     """
     beginning = datetime.min.replace(tzinfo=UTC)
     version = releases.champion_as_of(home.state, cycle)
-    if version is None:
+    if version is None or (version := taints.untainted(home.state, version)) is None:
         return beginning
     champion = releases.model_version(home.state, version)
     sets = home.state.tables["training_sets"]

@@ -156,6 +156,21 @@ class Registry:
         self.client.set_tag(run_id, "mlflow.note.content", card)
         self.client.update_model_version(NAME, self._number(run_id), description=card)
 
+    def taint(self, run_id: str, *, share: float, ancestor: str | None) -> None:
+        """Say on the run and on its model version that it learned from rows that were erased since.
+
+        Args:
+            share: of the rows of its own training set.
+            ancestor: the version through which it did, if it was one that it was trained from.
+        """
+        tags = {"tainted": "true", "tainted_share": f"{share:.6f}"}
+        if ancestor is not None:
+            tags["tainted_by"] = ancestor
+        number = self._number(run_id)
+        for key, value in tags.items():
+            self.client.set_tag(run_id, key, value)
+            self.client.set_model_version_tag(NAME, number, key, value)
+
     def point_champion(self, run_id: str) -> None:
         """Move the alias `champion` to the version of that run; nothing happens if it is there."""
         number = self._number(run_id)

@@ -21,6 +21,7 @@ from loop.schema.base import (
     Store,
     Table,
 )
+from loop.schema.erasure import ERASURES, TAINTS
 from loop.schema.lake import (
     BENCHMARK,
     CANDIDATES,
@@ -57,6 +58,7 @@ __all__ = [
     "CANDIDATES",
     "COMPARISONS",
     "DEMONSTRATIONS",
+    "ERASURES",
     "EVALUATIONS",
     "EVENT_INDEX",
     "FIRST_DAY",
@@ -71,6 +73,7 @@ __all__ = [
     "RELEASES",
     "STATE",
     "TABLES",
+    "TAINTS",
     "TOKENS",
     "TRAINING_SETS",
     "UNPLACED",
@@ -106,6 +109,8 @@ TABLES: Final = {
         ANSWERS,
         TOKENS,
         AUDIT,
+        ERASURES,
+        TAINTS,
     )
 }
 LAKE: Final = {n: t for n, t in TABLES.items() if t.store is Store.LAKE}

@@ -1,17 +1,22 @@
 """Frozen training sets: which rows enter one, how it is named by its content, written, checked and read again.
 
-A frozen set is a copy: what happens to the lake later does not change it. How rows are trained on is said elsewhere.
+A frozen set is a copy: what happens to the lake later does not change it, but for an erasure, which takes rows out of
+it and leaves their leaves. How rows are trained on is said elsewhere.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,7 +123,8 @@ def freeze(
             "leaves": {name: [leaf.hex() for leaf in hashed] for name, hashed in leaves.items()},
             "erased": {name: [] for name in leaves},
         }
-        _write(root / digest, tables, manifest)
+        with _locked(root, fcntl.LOCK_SH):
+            _write(root / digest, tables, manifest)
     return load(root, digest)
 
 
@@ -131,8 +137,9 @@ def load(root: Path, digest: str) -> Frozen:
     path = root / digest
     if not (path / MANIFEST).exists():
         raise BadInputError(f"no training set {digest[:12]} below {root}; `loop status` lists those that there are")
-    manifest = json.loads((path / MANIFEST).read_text())
-    demonstrations, preferences = (_read(path, table.name).drop_columns([_SALT]) for table in TABLES)
+    with _locked(root, fcntl.LOCK_SH):
+        manifest = json.loads((path / MANIFEST).read_text())
+        demonstrations, preferences = (_read(path, table.name).drop_columns([_SALT]) for table in TABLES)
     return Frozen(digest, path, demonstrations, preferences, manifest["meta"])
 
 
@@ -141,6 +148,89 @@ def verify(path: Path) -> list[str]:
 
     Needs no key. A row that was erased is known by its leaf alone.
     """
+    with _locked(path.parent, fcntl.LOCK_SH):
+        return _verify(path)
+
+
+def erased(path: Path) -> tuple[int, int]:
+    """How many rows of a frozen training set were erased, and how many it had."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    return tuple(sum(map(len, manifest[part].values())) for part in ("erased", "leaves"))  # type: ignore[return-value]
+
+
+def sets(root: Path) -> list[Path]:
+    """The folders of all frozen training sets, in order of their digests."""
+    return sorted(manifest.parent for manifest in root.glob(f"[!.]*/{MANIFEST}"))
+
+
+def erase(path: Path, gone: Callable[[pa.Table], pa.Array]) -> int:
+    """Take rows out of a frozen training set; how many went.
+
+    Their leaves stay where they were, so that the digest still verifies, and so does any row that is left. Without a
+    row and its salt, which lay beside it, its leaf says nothing; with both, from elsewhere, it shows that the row was
+    in the set. Cut short it leaves a set that does not verify until it is done again.
+
+    Args:
+        gone: of rows of a table, whether each is to go.
+    """
+    removed = 0
+    with _locked(path.parent, fcntl.LOCK_EX):
+        manifest = json.loads((path / MANIFEST).read_text())
+        kept: dict[str, pa.Table] = {}
+        for table in TABLES:
+            rows = _read(path, table.name)
+            goes = pc.fill_null(gone(rows), False)
+            if not pc.any(goes).as_py():
+                continue
+            place = {leaf: place for place, leaf in enumerate(manifest["leaves"][table.name])}
+            left = rows.filter(goes)
+            places = {place[leaf.hex()] for leaf in _leaves(table.name, left, left[_SALT].to_pylist())}
+            manifest["erased"][table.name] = sorted(places.union(manifest["erased"][table.name]))
+            kept[table.name] = rows.filter(pc.invert(goes))
+            removed += left.num_rows
+        if kept:  # the manifest first: what it calls erased and is still there is found again
+            _replace(path / MANIFEST, lambda file: file.write_text(json.dumps(manifest, indent=1)))
+        for name, rows in kept.items():
+            _replace(path / f"{name}.parquet", partial(pq.write_table, rows, compression="zstd"))
+    return removed
+
+
+def clear(root: Path) -> int:
+    """Remove what freezing that was killed has left behind; how many folders."""
+    if not root.exists():
+        return 0
+    with _locked(root, fcntl.LOCK_EX):
+        left = [path for path in root.glob(".*.*") if path.is_dir()]
+        for path in left:
+            shutil.rmtree(path)
+    return len(left)
+
+
+# -- inside ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked(root: Path, kind: int) -> Iterator[None]:
+    """Shared for who writes a set or reads one, alone for who erases."""
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """A read-only file of a set by another, in one step."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    write(fresh)
+    fresh.chmod(0o444)
+    fresh.replace(path)
+
+
+def _verify(path: Path) -> list[str]:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         leaves = {table.name: [bytes.fromhex(leaf) for leaf in manifest["leaves"][table.name]] for table in TABLES}
@@ -157,9 +247,6 @@ def verify(path: Path) -> list[str]:
         expected = [leaf for place, leaf in enumerate(leaves[table.name]) if place not in erased[table.name]]
         problems += _verify_rows(path, table, expected)
     return problems
-
-
-# -- inside ----------------------------------------------------------------------------------------------------------
 
 
 def _key(rows: pa.Table) -> str:
@@ -224,17 +311,17 @@ def _read(path: Path, name: str) -> pa.Table:
 def _write(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
     """Write a folder of read-only files and put it in place in one step, unless another process was faster."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name[:12]}.", dir=path.parent))
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name[:12]}.", dir=path.parent))
     try:
         for name, rows in tables.items():
-            pq.write_table(rows, partial / f"{name}.parquet", compression="zstd")
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for file in partial.iterdir():
+            pq.write_table(rows, fresh / f"{name}.parquet", compression="zstd")
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for file in fresh.iterdir():
             file.chmod(0o444)
         try:
-            partial.rename(path)
+            fresh.rename(path)
         except OSError:
             if not (path / MANIFEST).exists():
                 raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)

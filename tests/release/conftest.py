@@ -39,10 +39,12 @@ def state(shared_state: State) -> Iterator[State]:
 def model_row(state: State) -> Callable[..., ModelVersion]:
     """Make a row of `models`; its weights are not needed."""
 
-    def make(version: str, *, path: str | None = None, weights_digest: str | None = None) -> ModelVersion:
+    def make(
+        version: str, *, path: str | None = None, weights_digest: str | None = None, parent: str | None = None
+    ) -> ModelVersion:
         model = ModelVersion(
             version=version,
-            parent=None,
+            parent=parent,
             cycle=date(2026, 3, 1),
             training_digest=None,
             recipe="{}",
