@@ -178,7 +178,7 @@ def _attributed(lake: Lake, rows: pa.Table, day: date, workflow: str, coming: pa
         connection.register("outcomes", rows)
         connection.register("decisions", decisions)
         window = WORKFLOWS[workflow].attribution_window
-        found: pa.Table = connection.execute(_ATTRIBUTED, {"window": window}).to_arrow_table()
+        found = connection.sql(_ATTRIBUTED, params={"window": window}).to_arrow_table()
     finally:
         connection.close()
     assert found.num_rows == rows.num_rows, "an outcome was lost, or doubled, when it was put down to its decision"
