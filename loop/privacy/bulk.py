@@ -1,0 +1,163 @@
+"""Masking of whole columns: a cheap look at everything in Arrow, the recognisers only where something may be.
+
+RE2 passes over each column; a text in which it finds nothing is never seen by Python. Of the others each distinct one
+is searched once, and only the interactions that they belong to are taken apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from loop.privacy.masking import Counts, Veil, follow
+from loop.privacy.recognise import SUSPICIOUS, Find, Span
+
+TEXTS: Final = {"prompt": "content", "candidates": "text", "final_text": None}
+"""The columns of an interaction that hold texts, in the order in which placeholders are numbered; of a list of
+structures, the field."""
+
+
+class Masked(NamedTuple):
+    """A table whose texts are masked."""
+
+    rows: pa.Table
+    counts: dict[int, Counts]
+    """Of each row in which something was masked, by its place: spans by type."""
+
+    def total(self) -> Counts:
+        return sum(self.counts.values(), Counter())
+
+
+def mask_texts(texts: pa.ChunkedArray | pa.Array, find: Find) -> tuple[pa.ChunkedArray, Counts]:
+    """A column of strings, each masked by itself; null stays null."""
+    rows = mask(pa.table({"final_text": texts}), find)
+    return rows.rows["final_text"], rows.total()
+
+
+def mask(rows: pa.Table, find: Find, *, suspicious: str | None = SUSPICIOUS) -> Masked:
+    """The rows with their texts masked, each row an interaction of its own; nothing else of them changes.
+
+    Of the columns of `TEXTS` those that are there are masked. Memory: the texts that are suspicious, twice.
+
+    Args:
+        suspicious: RE2 of what a text holds in which `find` may find something; None where no such thing is known.
+    """
+    columns = {name: _Texts(rows[name], inner) for name, inner in TEXTS.items() if name in rows.column_names}
+    hit = sorted({row for column in columns.values() for row in column.suspicious(suspicious)})
+    if not hit:
+        return Masked(rows, {})
+    counts: dict[int, Counts] = {}
+    known: dict[str, list[Span]] = {}
+
+    def seen(text: str) -> list[Span]:
+        spans = known.get(text)
+        if spans is None:
+            spans = known[text] = find(text)
+        return spans
+
+    told = {name: column.of(hit) for name, column in columns.items()}
+    decided = {name: rows[name].take(hit).to_pylist() for name in ("decision", "chosen") if name in rows.column_names}
+    for place, row in enumerate(hit):
+        texts = {name: values[place] for name, values in told.items()}
+        if not any(seen(text) for values in texts.values() for text in values if text):
+            continue
+        decision = {name: values[place] for name, values in decided.items()}
+        counts[row] = _mask_one(texts, decision, seen)
+        for name, values in texts.items():
+            columns[name].put(row, values)
+        if len(known) > _KNOWN:
+            known.clear()
+    for name, column in columns.items():
+        if column.changed:
+            at = rows.schema.get_field_index(name)
+            rows = rows.set_column(at, rows.schema.field(name), column.rebuilt())
+    return Masked(rows, counts)
+
+
+_KNOWN: Final = 100_000
+"""Texts whose spans are remembered at a time."""
+
+
+def _mask_one(texts: dict[str, list[str | None]], decision: dict[str, Any], find: Find) -> Counts:
+    """Mask the texts of one interaction in place."""
+    veil = Veil(find)
+    final, shown = texts.get("final_text", []), texts.get("candidates", [])
+    chosen = decision.get("chosen")
+    if final and final[0] and chosen is not None and 0 <= chosen < len(shown) and shown[chosen]:
+        followed = follow(final[0], shown[chosen], find)
+        # A modify that only fills in what was left out stays a modify.
+        if followed != shown[chosen] or decision.get("decision") == "accept":
+            final[0] = followed
+    veil.reserve([text for values in texts.values() for text in values if text])
+    for values in texts.values():
+        values[:] = [veil.mask(text) if text else text for text in values]
+    return veil.counts
+
+
+class _Texts:
+    """The texts of one column, flat, and which row each belongs to."""
+
+    def __init__(self, column: pa.ChunkedArray, inner: str | None) -> None:
+        self.inner = inner
+        self.column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        if inner is None:
+            self.flat: pa.Array = self.column
+            self.starts: Sequence[int] | None = None
+        else:
+            lengths = pc.fill_null(pc.list_value_length(self.column), 0)
+            self.starts = [0, *pc.cumulative_sum(lengths.cast(pa.int64())).to_pylist()]
+            self.structs = self.column.flatten()
+            self.flat = self.structs.field(inner) if self.structs.offset == 0 else pc.struct_field(self.structs, inner)
+        self.changed: dict[int, str | None] = {}
+
+    def suspicious(self, pattern: str | None) -> list[int]:
+        """Rows that hold a text worth a look."""
+        if pattern is None:
+            found = pc.is_valid(self.flat)
+        else:
+            found = pc.fill_null(pc.match_substring_regex(self.flat, pattern), False)
+        if self.starts is not None:
+            rows = pc.list_parent_indices(self.column).filter(found).unique()
+        else:
+            rows = pc.indices_nonzero(found)
+        return rows.to_pylist()  # type: ignore[no-any-return]
+
+    def of(self, rows: Sequence[int]) -> list[list[str | None]]:
+        """The texts of some rows."""
+        if self.starts is None:
+            return [[text] for text in self.flat.take(pa.array(rows, pa.int64())).to_pylist()]
+        places = [place for row in rows for place in range(self.starts[row], self.starts[row + 1])]
+        texts = iter(self.flat.take(pa.array(places, pa.int64())).to_pylist())
+        return [[next(texts) for _ in range(self.starts[row], self.starts[row + 1])] for row in rows]
+
+    def put(self, row: int, values: list[str | None]) -> None:
+        first = row if self.starts is None else self.starts[row]
+        self.changed.update(enumerate(values, first))
+
+    def rebuilt(self) -> pa.Array:
+        """The column with what was put."""
+        import numpy as np
+
+        places = sorted(self.changed)
+        mask = np.zeros(len(self.flat), dtype=bool)
+        mask[places] = True
+        new = pa.array([self.changed[place] for place in places], self.flat.type)
+        flat = pc.replace_with_mask(self.flat, pa.array(mask), new)
+        if self.starts is None:
+            return flat
+        fields = [self.structs.type.field(i) for i in range(self.structs.type.num_fields)]
+        arrays = [flat if f.name == self.inner else pc.struct_field(self.structs, f.name) for f in fields]
+        structs = pa.StructArray.from_arrays(arrays, fields=fields)
+        offsets = pa.array(self.starts, pa.int32())
+        nulls = pc.is_null(self.column) if self.column.null_count else None
+        return pa.ListArray.from_arrays(offsets, structs, type=self.column.type, mask=nulls)
+
+
+def batches(rows: pa.Table, size: int) -> Iterator[pa.Table]:
+    """The rows in pieces, so that memory is bounded by one of them."""
+    for at in range(0, rows.num_rows, size):
+        yield rows.slice(at, size)
