@@ -131,6 +131,20 @@ class Lake:
             )
         return rows.select(target.names).cast(target)
 
+    def scan(self, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The whole table, a piece at a time; a column that older files lack is null there."""
+        target = pa.schema([schema.LAKE[table].arrow.field(name).with_nullable(True) for name in columns])
+        with self._lock(table, fcntl.LOCK_SH):
+            delta = self._open(table, None)
+            if delta is None:
+                return
+            there = [name for name in columns if name in delta.schema().to_arrow().names]
+            for batch in delta.to_pyarrow_dataset().to_batches(columns=there, batch_size=65_536):
+                rows = pa.table(batch)
+                for name in set(columns) - set(there):
+                    rows = rows.append_column(name, pa.nulls(rows.num_rows))
+                yield rows.select(target.names).cast(target)
+
     def version(self, table: str) -> int | None:
         """The table's current Delta version; None where nothing was ever written."""
         delta = self._open(table, None)
