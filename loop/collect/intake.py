@@ -112,8 +112,10 @@ class Intake:
 
     # -- for the front ----------------------------------------------------------------------------------------------
 
-    async def put(self, items: Sequence[Item]) -> list[Receipt]:
+    async def put(self, items: Sequence[Item | Waiting]) -> list[Receipt]:
         """Store all items; a receipt for each, in their order, once they are durable.
+
+        An item may be prepared already, where somebody else had the time for it.
 
         A cancelled put may be stored all the same.
 
@@ -123,7 +125,8 @@ class Intake:
         """
         if not items:
             return []
-        put = _Put([prepare(item) for item in items], asyncio.get_running_loop().create_future())
+        made = [item if isinstance(item, Waiting) else prepare(item) for item in items]
+        put = _Put(made, asyncio.get_running_loop().create_future())
         with self._closing:
             if self._closed:
                 raise LoopError("the intake is closed; send again when the gateway is back")

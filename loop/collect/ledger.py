@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -37,14 +38,14 @@ _SEALED: Final = b"sealed"
 """Key (shorter than any hash) of the last segment whose keys are all here durably."""
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
+class Seen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is known of a key: the digest of its content, and when that was first received, in microseconds."""
 
     digest: bytes
     at: int
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is to be remembered of one received item."""
 
     key: bytes
@@ -69,12 +70,14 @@ def variant(key: bytes, digest: bytes) -> bytes:
     return key + digest
 
 
+@lru_cache(maxsize=64)  # what comes in together has one time
 def micros(time: datetime) -> int:
     """Microseconds since 1970 of an aware time."""
     since = time - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+@lru_cache(maxsize=64)
 def moment(at: int) -> datetime:
     """The time of so many microseconds, in UTC."""
     return _EPOCH + timedelta(microseconds=at)

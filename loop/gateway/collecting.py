@@ -11,18 +11,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple, Protocol
+from itertools import repeat
+from typing import Final, Protocol
 
 import msgspec
 
 from loop import schema
 from loop.collect.events import LINE_BYTES, Reason
-from loop.collect.intake import Item, Receipt, Status
+from loop.collect.items import Item, Receipt, Status, Waiting
 from loop.collect.served import SuggestionRecord
 from loop.gateway import http, records, wire
 from loop.gateway.access import Token
 from loop.gateway.http import Reply, Request
-from loop.gateway.records import Names, Whole
+from loop.gateway.reading import Reader
+from loop.gateway.records import Names, Taken, Whole
 from loop.gateway.wire import JSON, Problem, Stored
 
 ARRAY_BYTES: Final = 8 << 20
@@ -43,17 +45,10 @@ SWEEP: Final = 1_000
 class Store(Protocol):
     """What is needed of `loop.collect.intake.Intake`."""
 
-    async def put(self, items: Sequence[Item]) -> list[Receipt]: ...
+    async def put(self, items: Sequence[Item | Waiting]) -> list[Receipt]: ...
     def suggestion(self, suggestion_id: str) -> SuggestionRecord | None: ...
     def last_event(self, suggestion_id: str) -> str | None: ...
     def expired(self, before: datetime, limit: int) -> list[SuggestionRecord]: ...
-
-
-class Taken(NamedTuple):
-    """An item that may be stored, and the suggestion that it is about."""
-
-    item: Item
-    suggestion_id: str
 
 
 @dataclass
@@ -81,6 +76,7 @@ class Collecting:
     """The keys of now, for the first of them may be replaced at any time."""
     reject: Callable[[str], None]
     """Told the code of every item that is not taken."""
+    reader: Reader = field(default_factory=Reader)
     _latest: datetime = field(default_factory=lambda: datetime.now(UTC))
     _batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
@@ -98,7 +94,7 @@ class Collecting:
         """POST /v1/feedback/batch"""
         async with self._batches:
             pieces = http.stream(request.scope, request.receive, BATCH_BYTES)
-            return await self._many(_groups(_lines(pieces)), self._context(token), self._event)
+            return await self._many(_groups(_lines(pieces)), self._context(token), self._event, self.reader)
 
     async def sweep(self, before: datetime) -> int:
         """Store an ignore for each suggestion made before that time on which nobody decided; how many there were."""
@@ -141,13 +137,15 @@ class Collecting:
             raise _conflict(taken)
         return Reply(200, JSON.encode(_stored(taken, receipt)), items=1)
 
-    async def _many(self, groups: AsyncIterator[list[bytes]], context: Context, read: Read) -> Reply:
+    async def _many(
+        self, groups: AsyncIterator[list[bytes]], context: Context, read: Read, reader: Reader | None = None
+    ) -> Reply:
         """Read a group while the one before it is being stored."""
         told = _Told()
         storing: Awaitable[None] | None = None
         try:
             async for group in groups:
-                results, taken = await self._read(group, context, read)
+                results, taken = await self._read(group, context, read, reader)
                 if storing is not None:
                     await storing
                 storing = asyncio.ensure_future(self._store(results, taken, told))
@@ -161,20 +159,32 @@ class Collecting:
         return told.reply()
 
     async def _read(
-        self, group: Iterable[bytes], context: Context, read: Read
+        self, group: Sequence[bytes], context: Context, read: Read, reader: Reader | None
     ) -> tuple[list[Stored | None], list[Taken]]:
-        """What is said at once of each item of a group, None for those that are to be stored; and those."""
+        """What is said at once of each item of a group, None for those that are to be stored; and those.
+
+        Most items are read by the reader where there is one, the others here.
+        """
         results: list[Stored | None] = []
         taken: list[Taken] = []
         context.now = self._now()
-        for at, line in enumerate(group, 1):
+        easy: Iterable[Taken | None] = repeat(None, len(group))
+        if reader is not None:
+            easy = await reader.read(group, context.token.workflows, context.names, context.now)
+        here = 0
+        for line, one in zip(group, easy, strict=True):
+            if one is not None:
+                taken.append(one)
+                results.append(None)
+                continue
             try:
                 taken.append(read(line, context))
                 results.append(None)
             except Problem as problem:
                 self.reject(problem.code)
                 results.append(_rejected(line, problem))
-            if at % SLICE == 0:
+            here += 1
+            if here % SLICE == 0:
                 await asyncio.sleep(0)
         return results, taken
 
@@ -197,7 +207,7 @@ class Collecting:
         if isinstance(sent, Whole):
             if sent.workflow in schema.WORKFLOWS:
                 require(context.token, sent.workflow)
-            if about.startswith("s-") and (record := self.store.suggestion(about)) is not None:
+            if records.is_ours(about) and (record := self.store.suggestion(about)) is not None:
                 require(context.token, record.workflow)
                 records.assert_of(sent, record)
             item = records.whole_item(sent, context.names, context.now)
@@ -211,14 +221,14 @@ class Collecting:
             item = records.joined(sent, record, last, context.names, context.now)
         if item.suggestion_id is not None:
             context.last[about] = item.key
-        return Taken(item, about)
+        return Taken(records.EVENT, item, about)
 
     def _outcome(self, line: bytes, context: Context) -> Taken:
         if len(line) > LINE_BYTES:
             raise wire.too_long()
         sent = wire.decode(wire.OUTCOME, line)
         record = self._record(sent.suggestion_id, context.token)
-        return Taken(records.outcome_item(sent, record, context.now), sent.suggestion_id)
+        return Taken(records.OUTCOME, records.outcome_item(sent, record, context.now), sent.suggestion_id)
 
     def _record(self, suggestion_id: str, token: Token) -> SuggestionRecord:
         record = self.store.suggestion(suggestion_id)
@@ -343,7 +353,7 @@ class _Told:
 def _stored(taken: Taken, receipt: Receipt) -> Stored:
     key = taken.item.key
     error = _conflict(taken).error(of_item=True) if receipt.status is Status.CONFLICT else None
-    is_event = taken.item.kind == records.EVENT
+    is_event = taken.kind == records.EVENT
     return Stored(
         status=receipt.status.value,
         event_id=key if is_event else None,
@@ -368,7 +378,7 @@ def _rejected(line: bytes, problem: Problem) -> Stored:
 
 
 def _conflict(taken: Taken) -> Problem:
-    name = f"{taken.item.kind}_id"
+    name = f"{taken.kind}_id"
     message = f"{name}: expected the content that came before with this id, got another; both are kept"
     return Problem(409, "conflict", message, param=name)
 

@@ -244,7 +244,8 @@ class Front:
             self.log.say("refused", path="erase", why=str(error))
 
     async def close(self) -> None:
-        """Send off what telemetry holds and let go of the backend."""
+        """Send off what telemetry holds and let go of reader and backend."""
         self.telemetry.close()
+        self.collecting.reader.close()
         with suppress(LoopError):
             await self.backend.close()

@@ -13,13 +13,13 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from loop.collect import events
 from loop.collect.events import CLOCK_BACKWARDS, LINE_BYTES, Event, EventError, Reason, pseudonym
-from loop.collect.intake import Item
+from loop.collect.items import Item, Waiting
 from loop.collect.served import SuggestionRecord
 from loop.gateway import rules, wire
 from loop.gateway.wire import JSON, Feedback, Outcome, Problem
@@ -54,6 +54,19 @@ class Names:
     compared: bytes
 
 
+class Taken(NamedTuple):
+    """An item that may be stored, and the suggestion that it is about."""
+
+    kind: Literal["event", "outcome", "suggestion"]
+    item: Item | Waiting
+    suggestion_id: str
+
+
+def is_ours(suggestion: str) -> bool:
+    """Whether an id has the form of `suggestion_id`."""
+    return len(suggestion) == 34 and _OURS.fullmatch(suggestion) is not None
+
+
 def suggestion_id(now: datetime) -> str:
     """`s-`, 12 digits of the time in milliseconds, 20 random ones, all hexadecimal."""
     return f"s-{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
@@ -85,10 +98,19 @@ def read(line: bytes) -> Whole | Feedback:
         if problem.status == 400 or keys is None or ("candidates" in keys) is whole:
             raise
         item = wire.decode(wire.FEEDBACK, line) if whole else _whole(line)
-    if line.count(b'"event_id"') > 1:
-        _assert_one_id(line)
-    _assert_a_clients(item.event_id)
+    _assert_one_of_a_clients(line, item.event_id)
     return item
+
+
+def read_whole(line: bytes) -> Whole | None:
+    """The same where an item is a whole event in order; None where `read` has more to say."""
+    try:
+        event = _in_utc(_WHOLE.decode(line)) if len(line) <= LINE_BYTES else None
+        if event is not None:
+            _assert_one_of_a_clients(line, event.event_id)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Problem):
+        return None
+    return event if event is not None and event.employee.strip() else None
 
 
 def whole_item(event: Whole, names: Names, now: datetime) -> Item:
@@ -236,16 +258,20 @@ def _of(record: SuggestionRecord) -> dict[str, Any]:
 
 def _whole(line: bytes) -> Whole:
     try:
-        event = _WHOLE.decode(line)
-        event.shown_at = wire.utc(event.shown_at, "shown_at")
-        if event.decided_at is not None:
-            event.decided_at = wire.utc(event.decided_at, "decided_at")
-        if event.received_at is not None:
-            event.received_at = wire.utc(event.received_at, "received_at")
+        event = _in_utc(_WHOLE.decode(line))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _not_an_event(line) from None
     if not event.employee.strip():
         raise Problem(422, "id", "employee: expected the id of a person, got an empty one", param="employee")
+    return event
+
+
+def _in_utc(event: Whole) -> Whole:
+    event.shown_at = wire.utc(event.shown_at, "shown_at")
+    if event.decided_at is not None:
+        event.decided_at = wire.utc(event.decided_at, "decided_at")
+    if event.received_at is not None:
+        event.received_at = wire.utc(event.received_at, "received_at")
     return event
 
 
@@ -269,17 +295,10 @@ def _keys(line: bytes) -> set[str] | None:
         return None
 
 
-def _assert_one_id(line: bytes) -> None:
-    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if sum(name == "event_id" for name, _ in pairs) > 1:
-            raise Problem(422, "duplicate_field", "event_id: expected it once, got it twice", param="event_id")
-        return dict(pairs)
-
-    json.loads(line, object_pairs_hook=look)
-
-
-def _assert_a_clients(event_id: str) -> None:
-    """Refuse a key of the sweep's."""
+def _assert_one_of_a_clients(line: bytes, event_id: str) -> None:
+    """Refuse an item that says its key twice, and a key of the sweep's."""
+    if line.count(b'"event_id"') > 1:
+        json.loads(line, object_pairs_hook=_once)
     if event_id.startswith(_SWEPT):
         raise Problem(
             422,
@@ -287,6 +306,12 @@ def _assert_a_clients(event_id: str) -> None:
             f"event_id: expected none that begins with {_SWEPT}, which is the gateway's own",
             param="event_id",
         )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if sum(name == "event_id" for name, _ in pairs) > 1:
+        raise Problem(422, "duplicate_field", "event_id: expected it once, got it twice", param="event_id")
+    return dict(pairs)
 
 
 def _refuse(breach: rules.Breach | None) -> None:
@@ -321,7 +346,7 @@ def _packed(event: Whole, digest: bytes, body: bytes, now: datetime) -> Item:
         digest,
         b'{"kind":"event","event":%s,"received_at":%s}' % (body, JSON.encode(now)),
         now,
-        suggestion if len(suggestion) == 34 and _OURS.fullmatch(suggestion) else None,
+        suggestion if is_ours(suggestion) else None,
     )
 
 
