@@ -133,23 +133,23 @@ def extend(  # noqa: PLR0913 - the partition of a home
     Args:
         decisions: rows that are about to enter `interactions`, and perhaps are there already.
     """
-    columns = schema.OUTCOMES.arrow.names
     where: dict[str, Any] = {"day": day, "workflow": workflow}
     fresh = claim(lake, state, Kind.OUTCOMES, (day, workflow))
-    rows = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow, since=fresh.since)
+    new = landed(settings, state, Kind.OUTCOMES, (day, workflow), schema.OUTCOMES.arrow, since=fresh.since)
+    before = schema.OUTCOMES.empty()
     if fresh.since:
         told = decisions["suggestion_id"].combine_chunks()
-        before = lake.matching("outcomes", "suggestion_id", told, **where, columns=columns).sort_by("outcome_id")
-        after = _attributed(lake, before, day, workflow, decisions).sort_by("outcome_id")
-        if not after["event_id"].equals(before["event_id"]):
-            everything = lake.read("outcomes", days=(day, day), workflows=[workflow])
-            others = pc.invert(pc.is_in(everything["outcome_id"], after["outcome_id"]))
-            rows = _attributed(lake, rows, day, workflow, decisions)
-            rows = pa.concat_tables([everything.filter(others), after, rows]).sort_by(_ORDER)
-            lake.overwrite("outcomes", rows, **where, write=fresh.write)
-            return
-    if rows.num_rows:
-        put(lake, Kind.OUTCOMES, (day, workflow), _attributed(lake, rows, day, workflow, decisions), fresh)
+        before = lake.matching("outcomes", "suggestion_id", told, **where, columns=before.column_names)
+    rows = _attributed(lake, pa.concat_tables([before, new]), day, workflow, decisions)
+    known = pc.is_in(rows["outcome_id"], before["outcome_id"])
+    after = rows.filter(known).sort_by("outcome_id")
+    if not after["event_id"].equals(before.sort_by("outcome_id")["event_id"]):
+        everything = lake.read("outcomes", days=(day, day), workflows=[workflow])
+        others = everything.filter(pc.invert(pc.is_in(everything["outcome_id"], before["outcome_id"])))
+        rows = pa.concat_tables([others, rows]).sort_by(_ORDER)
+        lake.overwrite("outcomes", rows, **where, write=fresh.write)
+    elif new.num_rows:
+        put(lake, Kind.OUTCOMES, (day, workflow), rows.filter(pc.invert(known)), fresh)
 
 
 _ORDER: Final = [("observed_at", "ascending"), ("outcome_id", "ascending")]
@@ -167,6 +167,8 @@ def _attributed(lake: Lake, rows: pa.Table, day: date, workflow: str, coming: pa
     """Outcomes put down to the last decisions on their suggestions, of those in the lake and those that are coming."""
     import duckdb
 
+    if not rows.num_rows:
+        return rows
     columns = ["event_id", "suggestion_id", "revises", "shown_at", "decided_at", "received_at"]
     suggestions = pc.unique(rows["suggestion_id"])
     decisions = lake.matching("interactions", "suggestion_id", suggestions, day=day, workflow=workflow, columns=columns)
