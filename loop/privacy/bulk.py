@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loop.privacy import recognise
 from loop.privacy.masking import Counts, Veil, follow
 from loop.privacy.recognise import SUSPICIOUS, Find, Span
 
@@ -38,48 +39,39 @@ def mask_texts(texts: pa.ChunkedArray | pa.Array, find: Find) -> tuple[pa.Chunke
     return rows.rows["final_text"], rows.total()
 
 
-def mask(rows: pa.Table, find: Find, *, suspicious: str | None = SUSPICIOUS) -> Masked:
+def mask(rows: pa.Table, find: Find) -> Masked:
     """The rows with their texts masked, each row an interaction of its own; nothing else of them changes.
 
     Of the columns of `TEXTS` those that are there are masked. Memory: the texts that are suspicious, twice.
-
-    Args:
-        suspicious: RE2 of what a text holds in which `find` may find something; None where no such thing is known.
     """
     columns = {name: _Texts(rows[name], inner) for name, inner in TEXTS.items() if name in rows.column_names}
-    hit = sorted({row for column in columns.values() for row in column.suspicious(suspicious)})
+    # Other recognisers than ours find what is not suspicious to us: names.
+    pattern, search = (SUSPICIOUS, recognise.search) if find is recognise.find else (None, find)
+    found: dict[str, list[Span]] = {}
+    hit: set[int] = set()
+    for column in columns.values():
+        for row, text in column.suspicious(pattern):
+            if text not in found:
+                found[text] = search(text)
+            if found[text]:
+                hit.add(row)
     if not hit:
         return Masked(rows, {})
+    places = sorted(hit)
+    told = {name: column.of(places) for name, column in columns.items()}
+    decided = (
+        rows.select([name for name in ("decision", "chosen") if name in rows.column_names]).take(places).to_pylist()
+    )
     counts: dict[int, Counts] = {}
-    known: dict[str, list[Span]] = {}
-
-    def seen(text: str) -> list[Span]:
-        spans = known.get(text)
-        if spans is None:
-            spans = known[text] = find(text)
-        return spans
-
-    told = {name: column.of(hit) for name, column in columns.items()}
-    decided = {name: rows[name].take(hit).to_pylist() for name in ("decision", "chosen") if name in rows.column_names}
-    for place, row in enumerate(hit):
-        texts = {name: values[place] for name, values in told.items()}
-        if not any(seen(text) for values in texts.values() for text in values if text):
-            continue
-        decision = {name: values[place] for name, values in decided.items()}
-        counts[row] = _mask_one(texts, decision, seen)
+    for at, row in enumerate(places):
+        texts = {name: values[at] for name, values in told.items()}
+        counts[row] = _mask_one(texts, decided[at] if decided else {}, lambda text: found.get(text, []))
         for name, values in texts.items():
             columns[name].put(row, values)
-        if len(known) > _KNOWN:
-            known.clear()
     for name, column in columns.items():
-        if column.changed:
-            at = rows.schema.get_field_index(name)
-            rows = rows.set_column(at, rows.schema.field(name), column.rebuilt())
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(name), column.rebuilt())
     return Masked(rows, counts)
-
-
-_KNOWN: Final = 100_000
-"""Texts whose spans are remembered at a time."""
 
 
 def _mask_one(texts: dict[str, list[str | None]], decision: dict[str, Any], find: Find) -> Counts:
@@ -114,17 +106,12 @@ class _Texts:
             self.flat = self.structs.field(inner) if self.structs.offset == 0 else pc.struct_field(self.structs, inner)
         self.changed: dict[int, str | None] = {}
 
-    def suspicious(self, pattern: str | None) -> list[int]:
-        """Rows that hold a text worth a look."""
-        if pattern is None:
-            found = pc.is_valid(self.flat)
-        else:
-            found = pc.fill_null(pc.match_substring_regex(self.flat, pattern), False)
-        if self.starts is not None:
-            rows = pc.list_parent_indices(self.column).filter(found).unique()
-        else:
-            rows = pc.indices_nonzero(found)
-        return rows.to_pylist()  # type: ignore[no-any-return]
+    def suspicious(self, pattern: str | None) -> Iterator[tuple[int, str]]:
+        """The texts that are worth a look, each with its row."""
+        found = pc.is_valid(self.flat) if pattern is None else pc.match_substring_regex(self.flat, pattern)
+        places = pc.indices_nonzero(pc.fill_null(found, False))
+        rows = places if self.starts is None else pc.list_parent_indices(self.column).take(places)
+        yield from zip(rows.to_pylist(), self.flat.take(places).to_pylist(), strict=True)
 
     def of(self, rows: Sequence[int]) -> list[list[str | None]]:
         """The texts of some rows."""
@@ -155,9 +142,3 @@ class _Texts:
         offsets = pa.array(self.starts, pa.int32())
         nulls = pc.is_null(self.column) if self.column.null_count else None
         return pa.ListArray.from_arrays(offsets, structs, type=self.column.type, mask=nulls)
-
-
-def batches(rows: pa.Table, size: int) -> Iterator[pa.Table]:
-    """The rows in pieces, so that memory is bounded by one of them."""
-    for at in range(0, rows.num_rows, size):
-        yield rows.slice(at, size)

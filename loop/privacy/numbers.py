@@ -20,10 +20,11 @@ _RUN: Final = re.compile(r"(?:\+ ?|\( ?\+?)?\d[\d ().\-/]{5,}")
 
 def find(text: str) -> Iterator[Span]:
     """Cards and telephone numbers of a text; see `recognise.plain`."""
-    undated = _DATE.sub(lambda date: "," * len(date[0]), text)
-    for run in _RUN.finditer(text):
-        yield from _cards(text, *run.span())
-        yield from _phones(undated, *run.span())
+    runs = [run.span() for run in _RUN.finditer(text) if sum(map(str.isdigit, run[0])) >= _LEAST]
+    undated = _DATE.sub(lambda date: "," * len(date[0]), text) if runs else text
+    for start, end in runs:
+        yield from _cards(text, start, end)
+        yield from _phones(undated, start, end)
 
 
 # -- cards ------------------------------------------------------------------------------------------------------------

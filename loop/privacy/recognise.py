@@ -65,19 +65,21 @@ def models() -> list[str]:
 # -- which texts are worth a look -------------------------------------------------------------------------------------
 
 SUSPICIOUS: Final = (
-    "[@\uff20]|://|[wW]{3}\\."
-    r"|\p{Nd}(?:[^\p{L}\p{Nd}<>\n]{0,3}\p{Nd}){5}"  # six digits in a row, more or less: cards, phones, identities
-    r"|\p{Nd}\.\p{Nd}{1,3}\.\p{Nd}"  # IPv4
-    r"|[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{0,4}){2}"  # IPv6, MAC
+    "[@\N{FULLWIDTH COMMERCIAL AT}]"
+    r"|://|[wW]{3}\."
+    r"|[^\P{Nd}0-9]"  # digits that are not ASCII; as part of a longer pattern they cost a hundred times as much
+    r"|[0-9](?:[^A-Za-z0-9<>\n]{0,3}[0-9]){5}"  # six digits in a row, more or less: cards, phones, identities
+    r"|[0-9]\.[0-9]{1,3}\.[0-9]"  # IPv4
+    r"|[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:"  # IPv6, MAC
     r"|[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-"  # MAC
-    r"|[A-Za-z]{2}\p{Nd}{2}[ \-]?[A-Za-z0-9]{4}"  # IBAN
-    r"|[A-Za-z]{3}\p{Nd}{2}[A-Za-z]\p{Nd}{2}"  # Italy's fiscal code
-    r"|[A-Z]{5}\p{Nd}{4}[A-Z]"  # India's PAN
+    r"|[A-Za-z]{2}[0-9]{2}[ \-]?[A-Za-z0-9]{4}"  # IBAN
+    r"|[A-Za-z]{3}[0-9]{2}[A-Za-z][0-9]{2}"  # Italy's fiscal code
+    r"|[A-Z]{5}[0-9]{4}[A-Z]"  # India's PAN
     r"|bc1[02-9ac-hj-np-z]{20}|[13][1-9A-HJ-NP-Za-km-z]{25}"  # Bitcoin
 )
 """RE2 (Arrow, DuckDB): a text in which it finds nothing holds nothing that `find` would."""
-_suspicious = re.compile(SUSPICIOUS.replace(r"\p{L}", "a-zA-Z").replace(r"\p{Nd}", r"\d")).search
-"""The same for one text; letters that are not ASCII count as separators, which is suspicious a little more often."""
+_suspicious = re.compile(SUSPICIOUS.replace(r"[^\P{Nd}0-9]", r"(?![0-9])\d")).search
+"""The same for one text."""
 
 
 def find(text: str) -> list[Span]:
@@ -87,7 +89,12 @@ def find(text: str) -> list[Span]:
     longer, then the earlier, then the type's name. What stands beside something that was found is looked at again, so
     that a text in which everything was replaced holds nothing more.
     """
-    return fixpoint(text, patterns) if _suspicious(text) else []
+    return search(text) if _suspicious(text) else []
+
+
+def search(text: str) -> list[Span]:
+    """As `find`, of a text that is known to be suspicious."""
+    return fixpoint(text, patterns)
 
 
 def fixpoint(text: str, look: Callable[[str], Iterable[Span]]) -> list[Span]:
@@ -269,7 +276,7 @@ class _Identity(NamedTuple):
 
 def _identity(type_: str, pattern: str, module: str, context: str | None = None) -> _Identity:
     before = None if context is None else re.compile(rf"\b(?:{context})\b", re.IGNORECASE)
-    return _Identity(type_, re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.ASCII | re.IGNORECASE), module, before)
+    return _Identity(type_, re.compile(rf"(?:{pattern})(?![\w-])", re.ASCII | re.IGNORECASE), module, before)
 
 
 _IDENTITIES: Final = (
@@ -302,12 +309,17 @@ def _valid(module: str) -> Callable[[str], bool]:
     return lambda text: bool(is_valid(text))
 
 
+_BEGINS: Final = re.compile(r"(?<![\w-])(?=[A-Z]{0,6}[0-9])", re.ASCII | re.IGNORECASE)
+
+
 def _identities(text: str) -> Iterator[Span]:
-    for kind in _IDENTITIES:
-        for match in kind.pattern.finditer(text):
-            start, end = match.span()
-            if kind.context is not None and not kind.context.search(before(text, start)):
+    """Each kind is tried only where a word begins that has a digit in time: sixteen walks over a text would be slow."""
+    for begin in _BEGINS.finditer(text):
+        for kind in _IDENTITIES:
+            match = kind.pattern.match(text, begin.start())
+            if match is None or (kind.context is not None and not kind.context.search(before(text, match.start()))):
                 continue
+            start, end = match.span()
             if kind.type == "IBAN_CODE":
                 end = _iban_end(match)
             elif kind.module and not _valid(kind.module)(match[0]):
@@ -318,11 +330,11 @@ def _identities(text: str) -> Iterator[Span]:
 
 def _iban_end(match: re.Match[str]) -> int:
     """The end of an IBAN that begins there: words behind it may look like groups of it. Its start if it is none."""
-    text, last = match[0], match.end()
+    text = match[0]
     for cut in sorted({m.start() for m in re.finditer(r"[ -]", text)} | {len(text)}, reverse=True):
         if len(text[:cut]) >= 15 and _valid("iban")(text[:cut]):
             return match.start() + cut
-    return match.start() if last else last
+    return match.start()
 
 
 CONTEXT: Final = 40
