@@ -47,6 +47,7 @@ from loop.schema.state import (
     TOKENS,
     TRAINING_SETS,
 )
+from loop.schema.validation import PROFILES, RESOLUTIONS
 
 __all__ = [
     "ANSWERS",
@@ -69,8 +70,10 @@ __all__ = [
     "MODELS",
     "OUTCOMES",
     "PREFERENCES",
+    "PROFILES",
     "QUARANTINE",
     "RELEASES",
+    "RESOLUTIONS",
     "STATE",
     "TABLES",
     "TAINTS",
@@ -102,6 +105,8 @@ TABLES: Final = {
         EVENT_INDEX,
         BATCHES,
         BUILDS,
+        PROFILES,
+        RESOLUTIONS,
         TRAINING_SETS,
         MODELS,
         EVALUATIONS,
