@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FIRST_DAY = date(2026, 1, 5)
 """The simulated calendar starts on this Monday, whenever it is run: the same seed gives the same days."""
-FINAL_ITEMS = 500
 
 
 class Circle:
@@ -104,7 +103,7 @@ class Circle:
             file.write(json.dumps({"day": day.isoformat(), "workflows": rows}, default=str) + "\n")
         return rows
 
-    def final(self) -> list[dict[str, Any]]:
+    def final(self, items: int) -> list[dict[str, Any]]:
         """True utility of base and champion on prompts that nobody saw, beside the best constant answer.
 
         The two are sampled with different seeds, so that the same model compared with itself shows its noise.
@@ -117,7 +116,7 @@ class Circle:
             assert champion is not None
             rows = []
             for workflow in self.world.workflows:
-                prompts = self.organisation.final_prompts(workflow, FINAL_ITEMS)
+                prompts = self.organisation.final_prompts(workflow, items)
                 utilities = [self._utilities(v, workflow, prompts, seed) for seed, v in enumerate((base, champion), 1)]
                 rows.append(
                     {

@@ -44,6 +44,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
     seed: Annotated[int, typer.Option(min=0, help="Of the world: what fits what, and who works there.")] = 0,
     control: Annotated[Control, typer.Option(help="A run that must show no gain.")] = Control.NONE,
     edits: Annotated[bool, typer.Option(help="Whether people may edit; without, they reject instead.")] = True,
+    final_items: Annotated[int, typer.Option(min=1, help="Unseen prompts per workflow on which it ends.")] = 500,
     through_gateway: Annotated[
         bool, typer.Option("--through-gateway", help="People ask and tell over HTTP, as tools at work do.")
     ] = False,
@@ -73,7 +74,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
                 step(done, days + 2, f"{day}")
                 shown += circle.day(day)
             step(days + 1, days + 2, "the unseen prompts")
-            final = circle.final()
+            final = circle.final(final_items)
         releases = circle.releases()
         watch.switch("services")  # which stop now
     result = {"days": shown, "releases": releases, "final": final, "seconds": watch.told()}
