@@ -145,6 +145,32 @@ class Lake:
                     rows = rows.append_column(name, pa.nulls(rows.num_rows))
                 yield rows.select(target.names).cast(target)
 
+    @contextmanager
+    def partition(
+        self, table: str, *, day: date, workflow: str, view: str, where: str = "true"
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB in which one partition is a view: what is asked of it is read from the files, and no more is held.
+
+        Args:
+            view: its name.
+            where: SQL over the table's columns that its rows must satisfy.
+        """
+        import duckdb
+
+        with self._lock(table, fcntl.LOCK_SH):
+            connection = duckdb.connect(":memory:", config={"threads": 2})
+            try:
+                connection.execute("SET TimeZone = 'UTC'")
+                connection.execute("SET enable_progress_bar = false")
+                files = self.files(table, (day, day), [workflow])
+                columns = ", ".join(f'"{c.name}"' for c in schema.LAKE[table].columns)
+                connection.register("_no_rows", schema.LAKE[table].empty())
+                rows = _parquet(files) if files else "_no_rows"
+                connection.execute(f"CREATE TEMP VIEW {view} AS SELECT {columns} FROM {rows} WHERE {where}")  # noqa: S608
+                yield connection
+            finally:
+                connection.close()
+
     def version(self, table: str) -> int | None:
         """The table's current Delta version; None where nothing was ever written."""
         delta = self._open(table, None)

@@ -162,3 +162,15 @@ class TestConnect:
     def test_nothing_else_can_be_reached(self, tmp_path: Path, query: str) -> None:
         with pytest.raises(duckdb.Error):
             lake.connect(Lake(tmp_path), {}).execute(query)
+
+
+def test_a_partition_is_asked_without_being_read_whole(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    with store.partition("benchmark", day=DAY, workflow="ads", view="batch") as connection:
+        assert connection.execute("SELECT count(*) FROM batch").fetchall() == [(0,)]
+    store.overwrite("benchmark", items(DAY, "ads", 3), day=DAY, workflow="ads")
+    store.overwrite("benchmark", items(NEXT, "ads", 4), day=NEXT, workflow="ads")
+    where = "item_id <> 'ads-2026-01-05-1'"
+    with store.partition("benchmark", day=DAY, workflow="ads", view="batch", where=where) as connection:
+        found = connection.execute("SELECT item_id, day, prompt[1].content FROM batch ORDER BY 1").fetchall()
+    assert found == [(f"ads-2026-01-05-{n}", DAY, "hello") for n in (0, 2)]
