@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import fcntl
+import json
 import os
 import secrets
 import stat
@@ -15,7 +16,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -27,6 +28,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from loop import schema
 from loop.errors import BadInputError, LoopError
 
 
@@ -61,6 +63,15 @@ class Settings(BaseSettings):
     """Held-out prompts a workflow on which challenger and champion meet."""
     new_preferences: int = Field(default=200, ge=1)
     """New preferences that make the sensor start a cycle."""
+
+    privacy: Literal["patterns", "full", "off"] = "patterns"
+    """What looks for personal data, which is masked before anything is kept. patterns: our patterns and checksums, fast
+    (e-mail, telephone, card, IBAN, IP, URL, identity numbers). full: Presidio's recognisers as well, and names where a
+    spaCy model is installed; slow, and not in the gateway. off: nothing is masked."""
+
+    retention_days: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Days for which a table of the lake, or `training_sets`, keeps rows: by day of the partition, or of the cycle. A
+    table that is not named keeps them for ever. In a variable: JSON, as `{"quarantine": 90}`; `loop retain` drops."""
 
     # -- the gateway ------------------------------------------------------------------------------------------------
 
@@ -100,6 +111,15 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
+
+    @field_validator("retention_days", mode="after")
+    @classmethod
+    def _tables(cls, days: dict[str, int]) -> dict[str, int]:
+        known = (*schema.LAKE, "training_sets")
+        for name in days:
+            if name not in known:
+                raise ValueError(f"expected tables among {', '.join(known)}, not {name!r}")
+        return days
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -331,6 +351,8 @@ def _nearest(key: str, known: set[str]) -> str:
 def _as_text(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, dict):
+        return json.dumps(value)
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 

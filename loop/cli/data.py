@@ -13,6 +13,7 @@ import typer
 
 from loop import config, lake, schema
 from loop.cli import output
+from loop.collect.imported import Imported
 from loop.errors import BadInputError
 from loop.home import Home, open_home
 
@@ -91,8 +92,15 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
     if json:
         output.emit_json(result)
         return
-    counts = [[k, v] for k, v in result.items() if k not in {"partitions", "reasons", "skipped"}]
+    _show(source, path, done, result)
+
+
+def _show(source: Source, path: Path, done: Imported, result: dict[str, Any]) -> None:
+    """What an import came to, for people."""
+    counts = [[k, v] for k, v in result.items() if k not in {"partitions", "reasons", "skipped", "masked"}]
     output.table(f"{source} {path.name}", ["", ""], counts)
+    if done.masked:
+        output.table("Masked", ["personal data", "spans"], list(done.masked.items()))
     if done.skipped:
         output.table("Feedback that is no decision of a person", ["kind", "pieces"], list(done.skipped.items()))
     if done.reasons:

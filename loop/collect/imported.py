@@ -44,6 +44,9 @@ class Imported:
     skipped: dict[str, int] = field(default_factory=dict)
     """Feedback of the source that is no decision of a person (a judge's score), by kind; outside of `read` too."""
 
+    masked: dict[str, int] = field(default_factory=dict)
+    """Spans of personal data that were masked in what was accepted or set aside now, by type."""
+
     def __post_init__(self) -> None:
         assert self.read == self.accepted + self.duplicates + self.quarantined, "a record was lost by the import"
         assert self.quarantined == sum(self.reasons.values())

@@ -17,18 +17,24 @@ import sqlalchemy as sa
 
 from loop import schema
 from loop.collect import quarantine
-from loop.collect.events import LANDED, LINE_BYTES, Event, EventError, Reason, decode, digests, to_table
+from loop.collect.events import CLIENT, LANDED, LINE_BYTES, Event, EventError, Reason, decode, digests, to_table
 from loop.collect.files import Files, Kind, Known, Partition, bringing, claim, landed, merge, put, table
 from loop.collect.imported import Count, Imported
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Record
 from loop.config import Settings
 from loop.lake import Lake
+from loop.privacy import bulk
+from loop.privacy.masking import mask_raw
+from loop.privacy.recognise import Find, recogniser
 from loop.state import State
 
 CHUNK_ROWS: Final = 50_000
 CHUNK_BYTES: Final = 64 << 20
 """An import holds about this much in memory: so many records, or so many bytes of them and one more."""
+
+_KEYS: Final = frozenset(c.name for c in CLIENT if c.privacy is not schema.Privacy.TEXT)
+"""Fields of an event that are no text: ids, times and tags, by which rows are known and counted."""
 
 
 class Contract(Protocol):
@@ -55,6 +61,9 @@ def land(  # noqa: PLR0913 - what is brought, where to, and by which rules
     whatever is no event or breaks the row contract. A record that was set aside before from the same place counts as
     a duplicate, so that importing a file twice changes nothing.
 
+    Personal data is masked before anything is written, as `settings.privacy` says; what tells duplicates from conflicts
+    is the content as it was sent.
+
     Args:
         source: as in the column `source`.
         name: file name of the source.
@@ -70,7 +79,8 @@ def land(  # noqa: PLR0913 - what is brought, where to, and by which rules
     now = now or datetime.now(UTC)
     keys = () if pseudonymised else settings.ring("pseudonym")
     with bringing(settings, state, source=source, name=name) as files:
-        batch = _Import(files, source=source, name=name, now=now, contract=contract, keys=keys)
+        find = recogniser(settings.privacy)
+        batch = _Import(files, source=source, name=name, now=now, contract=contract, keys=keys, find=find)
         for chunk in _chunks(records):
             batch.take(chunk)
     for day, workflow in sorted(batch.filed):
@@ -90,11 +100,14 @@ class _Import:
     contract: Contract
     keys: tuple[bytes, ...]
     """Of pseudonyms, the current one first; none where the records bear pseudonyms."""
+    find: Find | None
+    """What finds personal data; None if none is to be masked."""
     read: int = 0
     duplicates: int = 0
     accepted: Counter[Partition] = field(default_factory=Counter)
     quarantined: Counter[Partition] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    masked: Counter[str] = field(default_factory=Counter)
     days: set[date] = field(default_factory=set)
     filed: set[Partition] = field(default_factory=set)
     """Partitions of `quarantine` that hold records of this source, now or before."""
@@ -103,6 +116,7 @@ class _Import:
         """Land one chunk of records."""
         self.read += len(chunk)
         rows, refused = self._typed(chunk)
+        rows, masked = self._masked(rows)
         # The gateway has looked at the times already. If the clock was set back since, they are ahead of it now,
         # and what was acknowledged would be set aside for good.
         now = self.now if self.keys else max([self.now, *rows["received_at"].to_pylist()])
@@ -120,6 +134,7 @@ class _Import:
                 refused.append(Refusal(chunk[place], [Reason.CONFLICT.value], told))
         new = good.filter(pa.array([verdict is Known.NEW for verdict in verdicts], pa.bool_()))
         self.duplicates += verdicts.count(Known.DUPLICATE)
+        self.masked.update(sum((masked[place] for place in new["_record"].to_pylist() if place in masked), Counter()))
         self.accepted += self.files.write(
             Kind.EVENTS, new.select(LANDED.names), new["event_id"].to_pylist(), new["content"].to_pylist()
         )
@@ -136,6 +151,14 @@ class _Import:
                 refused.append(Refusal(record, [error.reason.value], str(error)))
         rows = to_table(events, key=self.keys[0] if self.keys else None, source=self.source, now=self.now)
         return rows.append_column("_record", pa.array(places, pa.int64())), refused
+
+    def _masked(self, rows: pa.Table) -> tuple[pa.Table, dict[int, Counter[str]]]:
+        """The rows with their texts masked, and what was masked in which record."""
+        if self.find is None:
+            return rows, {}
+        done = bulk.mask(rows, self.find)
+        places = rows["_record"].take(list(done.counts)).to_pylist() if done.counts else []
+        return done.rows, dict(zip(places, done.counts.values(), strict=True))
 
     def _verdicts(self, chunk: Sequence[Record], rows: pa.Table) -> list[Known]:
         """What is known of each row. A conflict may be the same event under a pseudonym from before a rotation."""
@@ -166,7 +189,18 @@ class _Import:
         self.reasons.update(reasons[0] for reasons in new["reasons"].to_pylist())
         self.filed.update(_columns(rows, "day", "workflow"))
         ids = new["quarantine_id"].to_pylist()
-        self.quarantined += self.files.write(Kind.REJECTS, new, ids, ids)
+        self.quarantined += self.files.write(Kind.REJECTS, self._masked_rejects(new), ids, ids)
+
+    def _masked_rejects(self, rows: pa.Table) -> pa.Table:
+        """Rows of `quarantine` with what was kept of them masked; their ids stay those of what came."""
+        if self.find is None or not rows.num_rows:
+            return rows
+        kept = [mask_raw(r, e, self.find, ids=_KEYS) for r, e in _columns(rows, "raw", "explanation")]
+        for i, name in enumerate(("raw", "explanation")):
+            at = rows.schema.get_field_index(name)
+            rows = rows.set_column(at, rows.schema.field(name), pa.array([row[i] for row in kept], pa.string()))
+        self.masked.update(sum((counts for _, _, counts in kept), Counter()))
+        return rows
 
     def done(self) -> Imported:
         changed = sorted(set(self.accepted) | set(self.quarantined))
@@ -181,6 +215,7 @@ class _Import:
             last_day=max(self.days, default=None),
             partitions=tuple(Count(*p, self.accepted[p], self.quarantined[p]) for p in changed),
             reasons=dict(self.reasons.most_common()),
+            masked=dict(self.masked.most_common()),
         )
 
 

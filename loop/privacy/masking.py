@@ -132,25 +132,38 @@ def _key(word: tuple[str, str | None]) -> tuple[str, bool]:
 
 # -- rows that are kept as they came ----------------------------------------------------------------------------------
 
-_ESCAPE: Final = re.compile(r"\\u00([2-7][0-9a-fA-F])")
+_ESCAPE: Final = re.compile(r"\\u00(2[013-9a-fA-F]|[346][0-9a-fA-F]|5[0-9abd-fABD-F]|7[0-9a-eA-E])")
+"""Printable ASCII as JSON may spell it, but for the quote and the backslash, which say where a string ends."""
 
 
-def mask_raw(raw: str, find: Find, *, ids: frozenset[str] = frozenset()) -> tuple[str, Counts]:
-    """A row as it came, masked: in the strings and numbers of its JSON, or throughout where it is none.
+def mask_raw(raw: str, explanation: str, find: Find, *, ids: frozenset[str] = frozenset()) -> tuple[str, str, Counts]:
+    """A row as it came, and what was said of it, masked; and how many spans there were.
+
+    JSON is masked in its strings and numbers, so that it stays JSON; where the row is none, or repeats a key, it is
+    masked throughout.
 
     Args:
         ids: keys of the outermost object whose values are left alone, for rows are known again by them.
     """
     veil = Veil(find)
-    veil.reserve([raw])
+    veil.reserve([raw, explanation])
     try:
-        value = json.loads(raw)
+        value = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError):
-        plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), raw)
-        hidden = plain if find(plain) else raw
-        return veil.mask(hidden), veil.counts
-    masked = _inside(value, veil, ids)
-    return (json.dumps(masked, ensure_ascii=False) if veil.counts else raw), veil.counts
+        spelled = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), raw)
+        masked = veil.mask(spelled)
+        masked = masked if veil.counts else raw
+    else:
+        hidden = _inside(value, veil, ids)
+        masked = json.dumps(hidden, ensure_ascii=False) if veil.counts else raw
+    return masked, veil.mask(explanation), veil.counts
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key is repeated: of its values only the last would be looked at")
+    return value
 
 
 def _inside(value: Any, veil: Veil, ids: frozenset[str] = frozenset()) -> Any:
@@ -162,7 +175,7 @@ def _inside(value: Any, veil: Veil, ids: frozenset[str] = frozenset()) -> Any:
         case list():
             return [_inside(inner, veil) for inner in value]
         case int() | float() if not isinstance(value, bool):
-            told = veil.mask(str(value))
-            return told if told != str(value) else value
+            told = veil.mask(json.dumps(value))
+            return value if told == json.dumps(value) else told
         case _:
             return value

@@ -152,6 +152,7 @@ def test_what_the_import_tells_is_json(home: Home, line: Line) -> None:
         "writer_known": True,
         "unrated": 0,
         "skipped": {},
+        "masked": {},
         "unchanged": False,
     }
 
