@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -199,15 +200,17 @@ def _gateway(home: Home) -> Iterator[str]:
     command = [str(Path(sys.executable).with_name("loop")), "gateway", "--json"]
     quick = {"LOOP_SPOOL_SEGMENT_SECONDS": "1"}  # a simulated day waits for its last segment
     environment = {**os.environ, **home.settings.as_environment(), **quick}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    # What it says goes to a file, for a pipe that nobody reads would stop it once it is full.
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             told = process.stdout.readline()
             if not told:
-                assert process.stderr is not None
-                raise LoopError(f"the gateway did not start: {process.stderr.read().strip()[-500:]}")
+                said.seek(0)
+                raise LoopError(f"the gateway did not start: {said.read().strip()[-500:]}")
             url = next(iter(json.loads(told).values()))
             _await_suggestions(url)
             yield url

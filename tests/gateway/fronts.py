@@ -23,6 +23,7 @@ import msgspec
 import uvicorn
 
 from loop.collect import spool
+from loop.collect.events import pseudonym
 from loop.collect.intake import Intake
 from loop.config import Settings
 from loop.gateway import run
@@ -264,3 +265,8 @@ def feedback(suggestion: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A rejection of a suggestion, short."""
     told = {"event_id": key(), "suggestion_id": suggestion["suggestion_id"], "decision": "reject"}
     return {name: value for name, value in (told | changes).items() if value is not ...}
+
+
+def name_of(front: Running, raw: str) -> str:
+    """What is stored of a person whom a tool names."""
+    return pseudonym(raw, front.settings.secret("pseudonym"))
