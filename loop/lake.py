@@ -316,7 +316,7 @@ def connect(lake: Lake, state: dict[str, pa.Table]) -> duckdb.DuckDBPyConnection
     """A short-lived in-memory DuckDB that sees every table of the lake, and the given ones of the state, as views.
 
     External access is off but for the lake's own folder, and the configuration is locked. As long as it lives, no file
-    that it may read is removed.
+    that it may read is removed. Columns on people's conduct are left out: nobody is shown another's.
     """
     import duckdb
 
@@ -328,10 +328,11 @@ def connect(lake: Lake, state: dict[str, pa.Table]) -> duckdb.DuckDBPyConnection
     for name, table in schema.LAKE.items():
         held.enter_context(lake.entered(name))
         files = lake.files(name)
+        shown = [c.name for c in table.columns if c.privacy is not schema.Privacy.CONDUCT]
         if not files:
-            connection.register(name, table.empty())
+            connection.register(name, table.empty().select(shown))
             continue
-        columns = ", ".join(f'"{c.name}"' for c in table.columns)
+        columns = ", ".join(f'"{column}"' for column in shown)
         connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {_parquet(files)}")  # noqa: S608
     for name, rows in state.items():
         connection.register(name, rows)

@@ -13,6 +13,7 @@ import pytest
 from loop import lake, schema
 from loop.errors import BadInputError
 from loop.lake import Lake
+from loop.schema import Privacy
 
 DAY = date(2026, 1, 5)
 NEXT = date(2026, 1, 6)
@@ -130,7 +131,14 @@ class TestConnect:
         for name, table in schema.TABLES.items():
             assert connection.execute(f"SELECT count(*) FROM {name}").fetchall() == [(0,)]
             columns = connection.execute(f"DESCRIBE {name}").fetchall()
-            assert [c[0] for c in columns] == [c.name for c in table.columns]
+            assert [c[0] for c in columns] == [c.name for c in table.columns if c.privacy is not Privacy.CONDUCT]
+
+    def test_nobody_is_shown_how_far_somebody_is_trusted(self, tmp_path: Path) -> None:
+        hidden = {(t.name, c.name) for t in schema.LAKE.values() for c in t.columns if c.privacy is Privacy.CONDUCT}
+        assert {("signals", "weight"), ("conduct", "trust"), ("demonstrations", "weight")} <= hidden
+        connection = lake.connect(Lake(tmp_path), {})
+        with pytest.raises(duckdb.BinderException):
+            connection.execute("SELECT employee, avg(weight) FROM demonstrations GROUP BY employee")
 
     def test_rows_come_with_their_partition_and_their_zone(self, tmp_path: Path) -> None:
         home = tmp_path / "it's a=b é"

@@ -23,6 +23,9 @@ class Privacy(StrEnum):
     """A keyed hash that stands for one employee."""
     TEXT = "text"
     """Free text that people wrote or read; may hold personal data."""
+    CONDUCT = "conduct"
+    """How far decisions are trusted: whoever made them may see it of themselves, nobody of another; `loop sql` has it
+    not."""
 
 
 class Origin(StrEnum):

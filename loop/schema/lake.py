@@ -107,7 +107,7 @@ _SOURCE_OF_LABEL = (
     Column("episode_id", TEXT, "the piece of work", nullable=True),
     Column("task_id", TEXT, "what the work was about", nullable=True),
     Column("split", TEXT, "train or held_out; whole sessions stand on one side"),
-    Column("weight", REAL, "trust in the label, 0 to 1"),
+    Column("weight", REAL, "trust in the label, 0 to 1", Privacy.CONDUCT),
     Column("received_at", TIME, "when the decision was received"),
     Column("superseded_at", TIME, "when a later decision on the same suggestion was received", nullable=True),
     _BATCH,
@@ -200,5 +200,45 @@ OUTCOMES: Final = Table(
         Column("received_at", TIME, "when it was received; a cycle reads up to its cut-off by it"),
         Column("source", TEXT, "where it came in: gateway"),
         Column("content", TEXT, "digest of its content; equal content is a duplicate"),
+    ),
+)
+
+SIGNALS: Final = Table(
+    name="signals",
+    store=Store.LAKE,
+    row="one row per interaction: how much its feedback says; for weighting data, never for judging staff",
+    key=("event_id",),
+    columns=(
+        Column("event_id", TEXT, "the decision"),
+        _DAY_COLUMN,
+        _WORKFLOW,
+        Column("weight", REAL, "0 says nothing, 1 nothing speaks against it", Privacy.CONDUCT),
+        Column("reasons", TEXTS, "why the weight is low; empty where it is not", Privacy.CONDUCT),
+        Column(
+            "examination",
+            REAL,
+            "estimated propensity that the place that was taken is looked at, relative to the place most looked at; "
+            "null where none was taken",
+            nullable=True,
+        ),
+        _BATCH,
+    ),
+)
+
+CONDUCT: Final = Table(
+    name="conduct",
+    store=Store.LAKE,
+    row="one row per person and day: sums of what speaks for and against their decisions' saying anything",
+    key=("employee",),
+    columns=(
+        Column("employee", TEXT, "pseudonym", Privacy.PSEUDONYM),
+        _DAY_COLUMN,
+        _WORKFLOW,
+        Column("trust", REAL, "probability of honest work as of that day, from the days up to it", Privacy.CONDUCT),
+        Column("statistics", pa.list_(REAL), "counts and log-likelihoods of the day, which add up", Privacy.CONDUCT),
+        Column("words", pa.list_(SHORT), "buckets of words", Privacy.CONDUCT),
+        Column("score", pa.list_(REAL), "how much more often than expected each was taken", Privacy.CONDUCT),
+        Column("information", pa.list_(REAL), "variance of the score if none is a favourite", Privacy.CONDUCT),
+        _BATCH,
     ),
 )
