@@ -17,7 +17,7 @@ from loop.collect import erasing
 from loop.collect.intake import Intake, SpoolFull
 from loop.config import Settings
 from loop.errors import BadInputError, LoopError
-from loop.gateway import http, openapi
+from loop.gateway import http, openapi, veiling
 from loop.gateway.access import Gate, Refused, Token
 from loop.gateway.backend import Backend, Unavailable
 from loop.gateway.collecting import Collecting, overdue
@@ -65,6 +65,7 @@ class Front:
             self.telemetry,
             problem=lambda error: self._problem(error, "/v1/chat/completions"),
             provider="openai" if settings.upstream_url else "loop",
+            find=veiling.finder(settings.privacy),
         )
         self._known = Names(gate.pseudonym_key, settings.secret("ledger"))
         self._backend_said: tuple[float, str | None] = (float("-inf"), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,26 +17,30 @@ from typing import Any, Final, TypeVar
 from loop import schema
 from loop.collect.events import Reason, pseudonym
 from loop.collect.served import Candidate, Message, SuggestionRecord
-from loop.gateway import http, records, rules, wire
+from loop.gateway import completions, http, records, rules, wire
 from loop.gateway.access import Token
 from loop.gateway.backend import Ask, Backend, Generated, Piece
 from loop.gateway.collecting import Store, require
+from loop.gateway.completions import Served
 from loop.gateway.http import Gone, Reply, Request
 from loop.gateway.metrics import Metrics, clock
 from loop.gateway.records import Names
 from loop.gateway.telemetry import Span, Telemetry
+from loop.gateway.veiling import Filling, Hidden
 from loop.gateway.wire import JSON, Chat, ChatMessage, Problem, Shown, Suggest, Suggested
+from loop.privacy.recognise import Find
 from loop.validate.contract import PURPOSES, TEXT_CHARS
 
 BODY_BYTES: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class Served:
-    """A suggestion that is stored and may be shown."""
+class Wanted:
+    """A request that is allowed: with placeholders for personal data, and what they stand for."""
 
-    record: SuggestionRecord
-    generated: Generated
+    ask: Suggest
+    asked: Ask
+    hidden: Hidden
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Suggesting:
     """What a client is told of an error."""
     provider: str
     """As `gen_ai.provider.name`."""
+    find: Find | None = None
+    """What finds personal data; None if none is to be masked."""
 
     # -- routes -----------------------------------------------------------------------------------------------------
 
@@ -59,9 +65,12 @@ class Suggesting:
         """POST /v1/suggestions"""
         body = await http.read(request.scope, request.receive, BODY_BYTES)
         ask = wire.decode(wire.SUGGEST, body)
-        asked = self._allowed(token, ask, status=422, named="workflow")
-        record = (await self._serve(request, token, ask, asked)).record
-        shown = [Shown(position=c.position, text=c.text, logprob=c.logprob) for c in record.candidates]
+        served = await self._serve(request, token, await self._allowed(token, ask, status=422, named="workflow"))
+        record = served.record
+        shown = [
+            Shown(position=c.position, text=text, logprob=c.logprob)
+            for c, text in zip(record.candidates, served.texts, strict=True)
+        ]
         told = Suggested(
             suggestion_id=record.suggestion_id,
             workflow=record.workflow,
@@ -77,19 +86,18 @@ class Suggesting:
         """POST /v1/chat/completions"""
         body = await http.read(request.scope, request.receive, BODY_BYTES)
         chat = wire.decode(wire.CHAT, body, status=400)
-        ask = _ask(chat)
-        asked = self._allowed(token, ask, status=400, named="model")
+        wanted = await self._allowed(token, _ask(chat), status=400, named="model")
         if chat.stream:
             usage = bool(chat.stream_options and chat.stream_options.include_usage)
-            parts = self._stream(request, token, ask, asked, usage=usage)
+            parts = self._stream(request, token, wanted, usage=usage)
             await anext(parts)
-            return Reply(200, type=b"text/event-stream", stream=parts, items=asked.n)
-        served = await self._serve(request, token, ask, asked)
-        return Reply(200, JSON.encode(_completion(asked, served)), items=asked.n)
+            return Reply(200, type=b"text/event-stream", stream=parts, items=wanted.asked.n)
+        served = await self._serve(request, token, wanted)
+        return Reply(200, JSON.encode(completions.whole(wanted.asked, served)), items=wanted.asked.n)
 
     async def models(self, request: Request, token: Token) -> Reply:
         """GET /v1/models"""
-        mine = [model(name) for name in schema.WORKFLOWS if name in token.workflows]
+        mine = [completions.model(name) for name in schema.WORKFLOWS if name in token.workflows]
         return Reply(200, JSON.encode({"object": "list", "data": mine}))
 
     async def one_model(self, request: Request, token: Token) -> Reply:
@@ -98,12 +106,12 @@ class Suggesting:
         if name not in schema.WORKFLOWS:
             raise _unknown(name, "model", 404)
         require(token, name, "model")
-        return Reply(200, JSON.encode(model(name)))
+        return Reply(200, JSON.encode(completions.model(name)))
 
     # -- what both do -----------------------------------------------------------------------------------------------
 
-    def _allowed(self, token: Token, ask: Suggest, *, status: int, named: str) -> Ask:
-        """What the backend is asked.
+    async def _allowed(self, token: Token, ask: Suggest, *, status: int, named: str) -> Wanted:
+        """What the backend is asked, without personal data.
 
         Args:
             status: of what is wrong with the request.
@@ -116,7 +124,10 @@ class Suggesting:
             raise _unknown(ask.workflow, named, 404 if named == "model" else status)
         require(token, ask.workflow, named)
         _check(ask, status)
-        return Ask(
+        hidden = Hidden(self.find)
+        ask.messages = await hidden.prompt(ask.messages)
+        _check(ask, status)  # a placeholder may be longer than what it stands for
+        asked = Ask(
             request_id=records.suggestion_id(datetime.now(UTC)),
             workflow=ask.workflow,
             messages=[{"role": message.role, "content": message.content} for message in ask.messages],
@@ -125,38 +136,40 @@ class Suggesting:
             top_p=ask.top_p,
             max_tokens=ask.max_tokens,
         )
+        return Wanted(ask, asked, hidden)
 
-    async def _serve(self, request: Request, token: Token, ask: Suggest, asked: Ask) -> Served:
+    async def _serve(self, request: Request, token: Token, wanted: Wanted) -> Served:
         """Generate, store, and only then give back."""
         began = clock()
-        with self._span(asked) as span:
-            generated = await _unless_gone(request, self.backend.generate(asked))
-            return await self._store(token, ask, asked, generated, began, span)
+        with self._span(wanted.asked) as span:
+            generated = await _unless_gone(request, self.backend.generate(wanted.asked))
+            return await self._store(token, wanted, generated, began, span)
 
-    async def _stream(
-        self, request: Request, token: Token, ask: Suggest, asked: Ask, *, usage: bool
-    ) -> AsyncIterator[bytes]:
+    async def _stream(self, request: Request, token: Token, wanted: Wanted, *, usage: bool) -> AsyncIterator[bytes]:
         """The candidates' texts as they come; their ends when they are stored. What fails on the way is said in place.
 
         The first part is empty: until then an error still has a status of its own.
         """
-        began = clock()
-        head = _head(asked, datetime.now(UTC), "chat.completion.chunk")
-        pieces = self.backend.stream(asked)
-        with self._span(asked) as span:
+        began, filling = clock(), Filling(wanted.hidden)
+        head = completions.head(wanted.asked, datetime.now(UTC), "chat.completion.chunk")
+        pieces = self.backend.stream(wanted.asked)
+        with self._span(wanted.asked) as span:
             piece = await _unless_gone(request, anext(pieces))
             yield b""
             try:
                 while isinstance(piece, Piece):
-                    yield http.event(_text(head, piece))
+                    if (told := filling.next(piece)).text or not piece.text:
+                        yield http.event(completions.chunk(head, told))
                     piece = await _unless_gone(request, anext(pieces))
-                served = await self._store(token, ask, asked, piece, began, span)
+                for told in filling.rest():
+                    yield http.event(completions.chunk(head, told))
+                served = await self._store(token, wanted, piece, began, span)
             except Gone:
                 return
             except Exception as error:  # noqa: BLE001 - the status was sent; the form that OpenAI's clients read was not
                 yield http.event({"error": self.problem(error).error()})
                 return
-        for chunk in _ends(head, served, usage=usage):
+        for chunk in completions.ends(head, served, usage=usage):
             yield http.event(chunk)
         yield http.DONE
 
@@ -170,39 +183,42 @@ class Suggesting:
             gen_ai__request__choice__count=asked.n if asked.n != 1 else None,
         )
 
-    async def _store(  # noqa: PLR0913, PLR0917 - what was asked, by whom, and what came
-        self, token: Token, ask: Suggest, asked: Ask, generated: Generated, began: float, span: Span
-    ) -> Served:
-        """Store a suggestion: whoever shows it afterwards shows what is on disk."""
+    async def _store(self, token: Token, wanted: Wanted, generated: Generated, began: float, span: Span) -> Served:
+        """Store a suggestion: whoever shows it afterwards shows what is on disk, the request's values filled in."""
+        asked = wanted.asked
         self.metrics.generated.labels(asked.workflow).observe(clock() - began)
-        if any(len(candidate.text) > TEXT_CHARS for candidate in generated.candidates):
+        texts = wanted.hidden.stored([candidate.text for candidate in generated.candidates])
+        if any(len(text) > TEXT_CHARS for text in texts):
             raise Problem(
                 502, "answer_too_long", f"a candidate has more than {TEXT_CHARS} characters; ask for fewer tokens"
             )
-        record = self._record(asked.request_id, ask, generated, token)
+        record = self._record(wanted, generated, texts, token)
         await self.store.put([records.suggestion_item(record, record.shown_at)])
-        usage = _usage(generated)
+        usage = completions.tokens(generated)
         self.metrics.suggestions.labels(asked.workflow, generated.model_version).inc()
         self.metrics.tokens.labels(asked.workflow, "input").inc(usage["prompt_tokens"])
         self.metrics.tokens.labels(asked.workflow, "output").inc(usage["completion_tokens"])
         span.note(
             gen_ai__response__id=record.suggestion_id,
             gen_ai__response__model=generated.model_version,
-            gen_ai__response__finish_reasons=[_finish(candidate.finished) for candidate in generated.candidates],
+            gen_ai__response__finish_reasons=[
+                completions.finish(candidate.finished) for candidate in generated.candidates
+            ],
             gen_ai__usage__input_tokens=generated.prompt_tokens,
             gen_ai__usage__output_tokens=generated.completion_tokens,
         )
-        return Served(record, generated)
+        return Served(record, generated, [wanted.hidden.shown(text) for text in texts])
 
-    def _record(self, suggestion_id: str, ask: Suggest, generated: Generated, token: Token) -> SuggestionRecord:
+    def _record(self, wanted: Wanted, generated: Generated, texts: Sequence[str], token: Token) -> SuggestionRecord:
+        ask = wanted.ask
         return SuggestionRecord(
-            suggestion_id=suggestion_id,
+            suggestion_id=wanted.asked.request_id,
             workflow=ask.workflow,
             shown_at=datetime.now(UTC),
             messages=[Message(message.role, message.content) for message in ask.messages],
             candidates=[
-                Candidate(position, candidate.text, _known(candidate.logprob))
-                for position, candidate in enumerate(generated.candidates)
+                Candidate(position, text, _known(candidate.logprob))
+                for position, (text, candidate) in enumerate(zip(texts, generated.candidates, strict=True))
             ],
             model_version=generated.model_version,
             arm_propensity=generated.arm_propensity,
@@ -245,10 +261,6 @@ async def _unless_gone(request: Request, working: Awaitable[T]) -> T:
 def _known(logprob: float | None) -> float | None:
     """A log-probability, None where it is no such number."""
     return min(logprob, 0.0) if logprob is not None and math.isfinite(logprob) and logprob < 1e-3 else None
-
-
-def _finish(finished: bool) -> str:
-    return "stop" if finished else "length"
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
@@ -326,71 +338,3 @@ def _purposes(given: list[str] | None) -> Any:
             told = f"metadata.purposes: expected some of {', '.join(PURPOSES)}, got {wire.short(purpose)}"
             raise Problem(400, Reason.PURPOSES.value, told, param="metadata")
     return given
-
-
-# -- what is answered in OpenAI's form --------------------------------------------------------------------------------
-
-
-def model(name: str) -> dict[str, Any]:
-    """A workflow as OpenAI's clients read a model."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "loop"}
-
-
-def _head(asked: Ask, now: datetime, object_: str) -> dict[str, Any]:
-    return {"id": asked.request_id, "object": object_, "created": int(now.timestamp()), "model": asked.workflow}
-
-
-def _loop(record: SuggestionRecord) -> dict[str, Any]:
-    """What OpenAI's form has no place for."""
-    return {
-        "suggestion_id": record.suggestion_id,
-        "model_version": record.model_version,
-        "arm_propensity": record.arm_propensity,
-        "order_propensity": record.order_propensity,
-        "logprobs": [candidate.logprob for candidate in record.candidates],
-    }
-
-
-def _usage(generated: Generated) -> dict[str, int]:
-    """Tokens; 0 where an upstream does not say, for the form has no null."""
-    read, written = generated.prompt_tokens or 0, generated.completion_tokens or 0
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
-
-def _completion(asked: Ask, served: Served) -> dict[str, Any]:
-    record, generated = served.record, served.generated
-    choices = [
-        {
-            "index": shown.position,
-            "message": {"role": "assistant", "content": shown.text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": _finish(candidate.finished),
-        }
-        for shown, candidate in zip(record.candidates, generated.candidates, strict=True)
-    ]
-    return {
-        **_head(asked, record.shown_at, "chat.completion"),
-        "system_fingerprint": record.model_version,
-        "choices": choices,
-        "usage": _usage(generated),
-        "loop": _loop(record),
-    }
-
-
-def _text(head: Mapping[str, Any], piece: Piece) -> dict[str, Any]:
-    delta = {"role": "assistant", "content": piece.text}
-    choice = {"index": piece.position, "delta": delta, "logprobs": None, "finish_reason": None}
-    return {**head, "choices": [choice]}
-
-
-def _ends(head: Mapping[str, Any], served: Served, *, usage: bool) -> list[dict[str, Any]]:
-    """The last chunks: the end of each candidate, with the first of them Loop's part, and the usage if it was asked."""
-    head = {**head, "system_fingerprint": served.record.model_version}
-    chunks = []
-    for position, candidate in enumerate(served.generated.candidates):
-        end = {"index": position, "delta": {}, "logprobs": None, "finish_reason": _finish(candidate.finished)}
-        chunks.append({**head, "choices": [end]})
-    chunks[0]["loop"] = _loop(served.record)
-    if usage:
-        chunks.append({**head, "choices": [], "usage": _usage(served.generated)})
-    return chunks
