@@ -141,7 +141,8 @@ def stands(lake: Lake, day: date) -> dict[str, list[dict[str, Any]]]:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("drain"), st.lists(FRAMES, min_size=1, max_size=4), CUTS),
-        st.tuples(st.sampled_from(["build", "tidy"]), st.just([]), st.none()),
+        st.tuples(st.just("build"), st.just([]), CUTS),
+        st.tuples(st.just("tidy"), st.just([]), st.none()),
     ),
     min_size=1,
     max_size=6,
@@ -149,24 +150,29 @@ STEPS = st.lists(
 
 
 @examples(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(STEPS)
 @example([("drain", [(first, 0), (outcome, 0, 1.0, 3)], ((Lake, "append"), True)), ("drain", [(revision, 0, 1)], None)])
+@example(
+    [("drain", [(first, n)], None) for n in range(3)]
+    + [("drain", [(first, 3)], ((batches, "claim"), False)), ("build", [], ((Lake, "overwrite"), False))]
+)
 @example([("drain", [(ahead, 0), (first, 1)], ((Lake, "append"), False)), ("build", [], None)])
 def test_piece_by_piece_is_all_at_once(home: Home, steps: list[tuple[str, list[Any], Any]]) -> None:
     day = next(DAYS)
     spool = Spool(home.settings.spool, segment_bytes=1 << 20, segment_seconds=60, limit_bytes=1 << 30)
     sent: list[bytes] = []
     for kind, frames, broken in steps:
+        point, after = broken or (None, False)
         match kind:
             case "drain":
                 payloads = [make(number, day, *more) for make, number, *more in frames]
                 sent += payloads
-                point, after = broken or (None, False)
                 drain(home, spool, payloads, point, after=after)
             case "build":
-                build(home, home.lake, day)
+                with cut(point, after=after), suppress(PowerCutError):
+                    build(home, home.lake, day)
             case _:
                 home.lake.tidy("interactions")
     drain(home, spool, [first(9, day)], None, after=False)
