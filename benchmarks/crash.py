@@ -31,7 +31,7 @@ from typing import Any
 import httpx
 
 from benchmarks.crashing.clients import Client, Told
-from benchmarks.crashing.comparing import compared
+from benchmarks.crashing.comparing import compared, histories
 from benchmarks.crashing.upstream import upstream
 from benchmarks.gateway.running import free_port
 from loop import config
@@ -151,6 +151,7 @@ def measured(home: Home, kills: int, seed: int, step: Any = None) -> dict[str, A
     return {
         "kills": dict(sorted((fronts + movers).items())),
         **compared(home, told),
+        "histories": histories(told, home.lake.read("interactions").to_pylist())[:5],
         "torn or bad files": sorted(p.suffix for p in settings.spool.iterdir() if p.suffix in {".torn", ".bad"}),
         "answers": dict(told.answers),
     }

@@ -40,7 +40,7 @@ def compared(home: Home, told: Told) -> dict[str, int]:
         "outcomes stored": len(results),
         "outcomes put down to a decision or an ignore": sum(row["event_id"] is not None for row in results),
         **{f"wrong: {name}": count for name, count in _events(told, decided).items()},
-        **{f"wrong: {name}": count for name, count in _histories(told, decided, ignored).items()},
+        "wrong: decision that revises another than the one before it": len(histories(told, rows)),
         **{f"wrong: {name}": count for name, count in _ignores(told, decided, ignored).items()},
         **{f"wrong: {name}": count for name, count in _outcomes(home, told, results).items()},
         "wrong: last decision that does not count": _last(home, told),
@@ -69,15 +69,18 @@ def _content(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in names} | {"texts": [candidate["text"] for candidate in row["candidates"]]}
 
 
-def _histories(told: Told, decided: list[dict[str, Any]], ignored: list[dict[str, Any]]) -> dict[str, int]:
-    """Each decision revises the one before it; the first one nothing, or the ignore that came before it."""
-    revises = {row["event_id"]: row["revises"] for row in [*decided, *ignored]}
-    before = {row["suggestion_id"]: row["event_id"] for row in ignored}
-    wrong = 0
+def histories(told: Told, rows: list[dict[str, Any]]) -> list[str]:
+    """Decisions that do not revise the one before them; the first one nothing, or the ignore that came before it."""
+    stood = {row["event_id"]: row for row in rows}
+    before = {row["suggestion_id"]: row["event_id"] for row in rows if row["decision"] == IGNORE}
+    wrong = []
     for one in told.suggestions.values():
-        chain = [before.get(one.suggestion_id), *one.decisions]
-        wrong += sum(revises.get(key) != earlier for earlier, key in pairwise(chain))
-    return {"decision that revises another than the one before it": wrong}
+        for earlier, key in pairwise([before.get(one.suggestion_id), *one.decisions]):
+            if key in stood and stood[key]["revises"] != earlier:
+                names = [name for name in (before.get(one.suggestion_id), *one.decisions) if name]
+                times = ", ".join(f"{name} at {stood[name]['received_at']:%H:%M:%S.%f}" for name in names)
+                wrong.append(f"{key} revises {stood[key]['revises']}, not {earlier}; of {times}")
+    return wrong
 
 
 def _ignores(told: Told, decided: list[dict[str, Any]], ignored: list[dict[str, Any]]) -> dict[str, int]:

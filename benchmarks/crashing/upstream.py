@@ -32,7 +32,7 @@ async def complete(request: Request) -> JSONResponse:
 def upstream(port: int) -> Iterator[str]:
     """The server in a thread; its address as `LOOP_UPSTREAM_URL` wants it."""
     app = Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_level="warning", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_level="critical", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
