@@ -4,8 +4,7 @@ import dagster as dg
 
 from assets.partitions import BATCHES, batch_of
 from assets.resources import HomeResource
-from loop.schema import BatchStatus
-from loop.validate import batches
+from loop.validate import verdicts
 
 
 @dg.asset_check(
@@ -13,20 +12,27 @@ from loop.validate import batches
     name="batch_suite",
     blocking=True,
     partitions_def=BATCHES,
-    description="The batch passes its Great Expectations suite; if it does not, nothing is derived from it.",
+    description="The batch passes its suite and is like the days before it; if not, nothing is derived from it.",
 )
 def batch_suite(context: dg.AssetCheckExecutionContext, home: HomeResource) -> dg.AssetCheckResult:
     day, workflow = batch_of(context)
     here = home.get()
-    report, status = batches.judge(here.lake, here.state, day, workflow, run_id=context.op_execution_context.run_id)
+    run_id = context.op_execution_context.run_id
+    verdict = verdicts.judge(here.settings, here.lake, here.state, day, workflow, run_id=run_id)
+    suite = verdict.report.suite
     return dg.AssetCheckResult(
-        passed=status is not BatchStatus.HELD,
+        passed=verdict.passed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description="; ".join(report.reasons) or f"{len(report.findings)} rules hold",
+        description="; ".join(verdict.reasons) or f"{len(verdict.findings)} rules hold",
         metadata={
-            "verdict": status.value,
-            "rows": report.rows,
-            "findings": sum(not f.passed for f in report.findings),
-            "suite": dg.MetadataValue.md(report.markdown()),
+            "verdict": verdict.status.value,
+            "rows": verdict.report.rows,
+            "set aside": verdict.quarantined,
+            "findings": sum(not f.passed for f in verdict.findings),
+            "suite": dg.MetadataValue.md(verdict.report.markdown()),
+            "drift": dg.MetadataValue.md(verdict.drift_table()),
+            "suite version": f"{suite.version} ({suite.digest})" if suite else "none: there are no rows",
+            "batch": verdict.digest,
+            "page": dg.MetadataValue.path(str(verdict.page)),
         },
     )

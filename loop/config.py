@@ -189,6 +189,11 @@ class Settings(BaseSettings):
         return self.home / "models"
 
     @property
+    def data_docs(self) -> Path:
+        """Pages of the last verdicts on batches."""
+        return self.home / "data_docs"
+
+    @property
     def cache(self) -> Path:
         """Answers of a model version to benchmark prompts, and the like; may be deleted."""
         return self.home / "cache"

@@ -10,7 +10,7 @@ import sys
 import typer
 
 from loop import __version__
-from loop.cli import cycle, data, gateway, run, service
+from loop.cli import batches, cycle, data, gateway, run, service
 from loop.errors import BadInputError, LoopError
 
 app = typer.Typer(
@@ -24,7 +24,8 @@ app.command("run")(run.run)
 app.command("import")(data.import_)
 app.command("cycle")(cycle.cycle)
 app.command("status")(data.status)
-app.add_typer(data.hold, name="hold")
+app.add_typer(batches.hold, name="hold")
+app.add_typer(batches.suites, name="suites")
 app.command("sql")(data.sql)
 app.command("gateway")(gateway.gateway)
 app.add_typer(gateway.token, name="token")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import time
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -113,29 +112,6 @@ def _show(source: Source, path: Path, done: Imported, result: dict[str, Any]) ->
         output.stdout.print("No person's feedback is in it: nothing was imported.")
     elif done.unchanged:
         output.stdout.print("Nothing is new: every row was here already.")
-
-
-hold = typer.Typer(help="Batches that their suite has halted.", no_args_is_help=True)
-
-
-@hold.command("release")
-def hold_release(
-    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="The day of the batch.")],
-    workflow: Annotated[str, typer.Argument(help="Its workflow.")],
-    reason: Annotated[str, typer.Option(help="Why it may be learned from all the same; it stays with the batch.")],
-    json: bool = output.Json,
-) -> None:
-    """Let a held batch through, with author, time and reason; then run its data job again."""
-    from loop.validate import batches
-
-    if workflow not in schema.WORKFLOWS:
-        raise BadInputError(f"WORKFLOW: expected one of {', '.join(schema.WORKFLOWS)}, got {workflow!r}")
-    with open_home(config.load()) as home:
-        verdict = batches.release(home.state, day.date(), workflow, reason=reason, author=getpass.getuser())
-    if json:
-        output.emit_json(verdict)
-    else:
-        output.stdout.print(f"{verdict['day']} {verdict['workflow']} is let through by {verdict['author']}: {reason}")
 
 
 def sql(

@@ -1,27 +1,25 @@
-"""From landed events to a batch with a verdict: `interactions`, `quarantine` and the row in `batches`."""
+"""From landed events to a batch: `interactions` and `quarantine` of one day and workflow. `verdicts.py` judges it."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from loop import schema
 from loop.collect import landing, outcomes
 from loop.collect.files import Kind, claim, put
 from loop.config import Settings
-from loop.errors import BadInputError
 from loop.lake import Lake
-from loop.schema import BatchStatus
 from loop.state import State
-from loop.validate import contract, suites
+from loop.validate import contract
+from loop.validate.suites.measures import opened
 
-TRAILING = timedelta(days=14)
-"""How far back the usual volume of a workflow is looked for."""
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -80,59 +78,15 @@ def rows_of(lake: Lake, day: date, workflow: str) -> pa.Table:
     return rows.filter(pc.not_equal(rows["batch"], ""))
 
 
-def digest_of(rows: pa.Table, day: date, workflow: str) -> str:
-    """The batch's content digest: over day, workflow and the sorted content digests of its rows (SHA-256, 32 hex)."""
+def digest_of(rows: pa.Table | duckdb.DuckDBPyConnection, day: date, workflow: str) -> str:
+    """The batch's content digest: over day, workflow and the sorted content digests of its rows (SHA-256, 32 hex).
+
+    Args:
+        rows: the batch, or a connection in which it is the view `batch`.
+    """
     sha = hashlib.sha256(f"{day.isoformat()}|{workflow}|".encode())
-    for event_id, content in sorted(zip(rows["event_id"].to_pylist(), rows["content"].to_pylist(), strict=True)):
-        sha.update(f"{event_id}:{content}\n".encode())
+    with opened(rows) as connection:
+        lines = "SELECT event_id || ':' || content || chr(10) AS line FROM batch ORDER BY event_id, content"
+        for chunk in connection.sql(lines).to_arrow_reader(100_000):
+            sha.update("".join(chunk["line"].to_pylist()).encode())
     return sha.hexdigest()[:32]
-
-
-def judge(
-    lake: Lake, state: State, day: date, workflow: str, *, run_id: str | None = None
-) -> tuple[suites.BatchReport, BatchStatus]:
-    """Run the suite over the partition as it stands in the lake and write the verdict.
-
-    A batch that a person let through stays through while its content is the same.
-    """
-    rows = rows_of(lake, day, workflow)
-    digest = digest_of(rows, day, workflow)
-    history = state.batches(day - TRAILING, day - timedelta(days=1), [workflow])
-    report = suites.run(
-        rows, workflow, volumes=[b["rows"] for b in history if b["rows"] and b["status"] != BatchStatus.HELD]
-    )
-    override = None if report.passed else state.override(day, workflow, digest)
-    status = BatchStatus.ACCEPTED if report.passed else BatchStatus.OVERRIDDEN if override else BatchStatus.HELD
-    quarantined = lake.read("quarantine", days=(day, day), workflows=[workflow], columns=["quarantine_id"]).num_rows
-    state.record_batch(
-        day=day,
-        workflow=workflow,
-        digest=digest,
-        status=status,
-        rows=rows.num_rows,
-        quarantined=quarantined,
-        reasons=override["reasons"] if override else report.reasons,
-        author=override["author"] if override else f"suite {schema.INTERACTIONS.name}_{workflow}",
-        run_id=run_id,
-    )
-    return report, status
-
-
-def release(state: State, day: date, workflow: str, *, reason: str, author: str) -> dict[str, Any]:
-    """Let a held batch through on a person's word, which stays with it; the verdict as it then stands.
-
-    It holds for this content: a batch that changes is judged anew. What is derived from it is made by running the data
-    job again.
-
-    Raises:
-        BadInputError: the batch is not held, or there is no reason.
-    """
-    if not reason.strip():
-        raise BadInputError("--reason: expected a sentence that a colleague understands in a year, got nothing")
-    last = state.batches(day, day, [workflow])
-    if not last or last[0]["status"] != BatchStatus.HELD:
-        found = f"it is {last[0]['status']}" if last else "it was never judged"
-        raise BadInputError(f"{day} {workflow}: expected a held batch, {found}; `loop status` lists what is held")
-    kept = {name: last[0][name] for name in ("day", "workflow", "digest", "rows", "quarantined")}
-    state.record_batch(**kept, status=BatchStatus.OVERRIDDEN, reasons=[reason], author=author, run_id=None)
-    return state.batches(day, day, [workflow])[0]

@@ -13,7 +13,7 @@ from loop import cycle
 from loop.errors import BadInputError
 from loop.home import Home
 from loop.schema import BatchStatus
-from loop.validate import batches
+from loop.validate import verdicts
 from tests.rows import NOON, decision, event, land, ordinary_day
 
 DAY = NOON.date()
@@ -123,7 +123,7 @@ def test_a_batch_that_a_person_let_through_stays_through_while_it_is_the_same(
     land(home, (event(decision(n, "reject", candidates=BLANK)) for n in range(40)))
     assert not run(job).success
     [held] = home.state.batches(DAY, DAY)
-    told = batches.release(home.state, DAY, "comms", reason="the tool was on fire, this is real", author="lead")
+    told = verdicts.release(home.state, DAY, "comms", reason="the tool was on fire, this is real", author="lead")
     assert (told["status"], told["digest"], told["attempt"]) == (BatchStatus.OVERRIDDEN, held["digest"], 2)
     for attempt in (3, 4):
         assert run(job).success
@@ -131,6 +131,6 @@ def test_a_batch_that_a_person_let_through_stays_through_while_it_is_the_same(
         assert (batch["status"], batch["author"], batch["attempt"]) == (BatchStatus.OVERRIDDEN, "lead", attempt)
         assert batch["reasons"] == ["the tool was on fire, this is real"]
     with pytest.raises(BadInputError, match="expected a held batch, it is overridden"):
-        batches.release(home.state, DAY, "comms", reason="again", author="lead")
+        verdicts.release(home.state, DAY, "comms", reason="again", author="lead")
     land(home, [event(decision(999, "reject", candidates=BLANK))], "more.jsonl")
     assert not run(job).success  # another content: judged anew

@@ -19,7 +19,7 @@ from loop.label import batches as labelling
 from loop.release import releases
 from loop.services import prepare, session
 from loop.train import dataset
-from loop.validate import batches
+from loop.validate import batches, verdicts
 from tests.rows import NOON, decision, event, land, ordinary_day
 
 FIRST = NOON.date()
@@ -50,7 +50,7 @@ def live(home: Home, day: date, count: int = 40) -> None:
 
 def data(home: Home, day: date) -> None:
     batches.build(home.settings, home.lake, home.state, day, "comms")
-    batches.judge(home.lake, home.state, day, "comms")
+    verdicts.judge(home.settings, home.lake, home.state, day, "comms")
     labelling.build(home.settings, home.lake, day, "comms")
 
 

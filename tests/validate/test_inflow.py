@@ -15,7 +15,7 @@ import pytest
 from loop.collect import files, landing, outcomes
 from loop.collect.spool import Spool, sealed
 from loop.home import Home
-from loop.validate import batches, contract, inflow
+from loop.validate import batches, contract, inflow, verdicts
 from tests.rows import DAY, decision, event
 
 PSEUDONYM = f"p_{'0' * 32}"
@@ -192,14 +192,14 @@ def test_what_lands_while_its_batch_is_judged_waits_to_be_judged(home: Home, spo
     assert [key for key, _ in landing.unread(home.state)] == [(DAY, "comms")]  # not judged
     segment(spool, an_event(2))
     drained(home)  # while, say, another run is about to judge the batch
-    report, _ = batches.judge(home.lake, home.state, DAY, "comms")
-    assert report.rows == 1
+    judged = verdicts.judge(home.settings, home.lake, home.state, DAY, "comms")
+    assert judged.report.rows == 1
     [verdict] = home.state.batches(DAY, DAY)
     assert verdict["digest"] == first.digest
     [(key, mark)] = landing.unread(home.state)
     assert (key, mark.split()[0]) == ((DAY, "comms"), "2")
     batches.build(home.settings, home.lake, home.state, DAY, "comms")
-    batches.judge(home.lake, home.state, DAY, "comms")
+    verdicts.judge(home.settings, home.lake, home.state, DAY, "comms")
     assert landing.unread(home.state) == []
 
 

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 
+from loop import schema
+from loop.errors import BadInputError, LoopError
 from loop.validate import suites
+from loop.validate.suites.files import digest
 from tests.rows import SHOWN, decision, interactions, ordinary_day
 
 
@@ -15,15 +22,14 @@ def failures(rows: list[dict[str, Any]], **kwargs: Any) -> list[str]:
 
 
 def test_an_ordinary_day_passes_every_rule() -> None:
-    report = suites.run(interactions(*ordinary_day()), "comms", volumes=[90] * 10)
+    report = suites.run(interactions(*ordinary_day()), "comms", history=10)
     assert [f for f in report.findings if not f.passed] == []
     assert report.passed
     assert report.rows == 100
     observed = {f.rule.split(":")[0]: f.observed for f in report.findings}
-    assert [observed[r] for r in ("duplicate rate", "share of accept", "volume", "event_id")] == [
+    assert [observed[r] for r in ("duplicate rate", "share of accept", "event_id")] == [
         "100.0%",
         "50.0%",
-        "100",
         "0 of 100 rows (0.0%)",
     ]
     assert len(report.findings) > 20
@@ -44,14 +50,6 @@ def test_an_empty_batch_passes_and_says_so() -> None:
     report = suites.run(interactions(), "comms")
     assert report.passed
     assert report.findings[0].observed == "0 rows: nothing to judge"
-
-
-def test_a_feed_that_falls_silent_holds_the_batch() -> None:
-    assert [f.observed for f in suites.run(interactions(), "comms", volumes=[100] * 7).failures] == [
-        "0 rows, the trailing median is 100"
-    ]
-    assert suites.run(interactions(), "comms", volumes=[100] * 6).passed
-    assert suites.run(interactions(), "comms", volumes=[5] * 14).passed
 
 
 def test_blank_candidates_hold_the_batch() -> None:
@@ -76,21 +74,75 @@ def test_a_dwell_of_days_holds_the_batch_and_names_the_events() -> None:
 
 def test_a_decision_mix_out_of_bounds_holds_unless_it_was_imported() -> None:
     rows = [decision(n, "ignore", source="simulated") for n in range(100)]
-    week = [100] * 7
-    assert [f.split(":")[0] for f in failures(rows, volumes=week)] == ["share of accept", "share of ignore"]
-    assert failures(rows, volumes=week[1:]) == []
-    assert failures([row | {"source": "coauthor"} for row in rows], volumes=week) == []
+    assert [f.split(":")[0] for f in failures(rows, history=7)] == ["share of accept", "share of ignore"]
+    assert failures(rows, history=6) == []
+    assert failures([row | {"source": "coauthor"} for row in rows], history=7) == []
 
 
-@pytest.mark.parametrize(
-    ("days", "source", "held"), [(7, "simulated", True), (6, "simulated", False), (9, "jsonl", False)]
-)
-def test_volume_holds_only_with_a_week_of_history_and_no_import(days: int, source: str, held: bool) -> None:
-    rows = ordinary_day(40, source=source)
-    report = suites.run(interactions(*rows), "comms", volumes=[400] * days)
-    [volume] = [f for f in report.findings if f.rule.startswith("volume")]
-    assert not volume.passed
-    assert (volume in report.failures) is held
+def test_texts_in_another_form_hold_the_batch_unless_they_were_imported() -> None:
+    rows = [decision(n, "modify", 0, f"print({n})", workflow="design", source="gateway") for n in range(50)]
+    parse = "final texts that parse: at least 80 %"
+    report = suites.run(interactions(*rows), "design")
+    assert [f.rule for f in report.failures] == [parse]
+    assert report.failures[0].examples == ("e0", "e1", "e2", "e3", "e4")
+    imported = suites.run(interactions(*(row | {"source": "cups"} for row in rows)), "design")
+    assert [(f.rule, f.blocking) for f in imported.findings if not f.passed][:1] == [(parse, False)]
+    assert imported.passed
+
+
+def test_a_batch_in_files_is_judged_like_one_in_memory(tmp_path: Path) -> None:
+    rows = ordinary_day()
+    rows[3]["dwell_ms"] = 10**9
+    pq.write_table(interactions(*rows), tmp_path / "rows.parquet")
+    connection = duckdb.connect()
+    connection.execute(f"CREATE VIEW batch AS FROM read_parquet('{tmp_path / 'rows.parquet'}')")
+    assert suites.run(connection, "comms").findings == suites.run(interactions(*rows), "comms").findings
+
+
+# -- the files ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workflow", schema.BUILT_IN)
+def test_the_files_are_in_step_with_the_code(workflow: str) -> None:
+    suite = suites.load(workflow)
+    assert suite == suites.current(workflow, suite.version), "run `loop suites write`"
+    assert suites.path_of(workflow).read_text().count('"reason":') == len(suite.rules)
+
+
+def test_great_expectations_reads_the_files_as_they_are() -> None:
+    import great_expectations as gx
+
+    told = json.loads(suites.path_of("ads").read_text())
+    suite = gx.ExpectationSuite(**told)
+    assert len(suite.expectations) == len(told["expectations"])
+    assert {e.severity.value for e in suite.expectations} == {"critical", "warning"}
+
+
+def test_a_change_of_a_rule_is_a_new_version_and_a_file_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    assert set(suites.write(tmp_path, check=True).values()) == {"differs"}
+    assert set(suites.write(tmp_path).values()) == {"version 1"}
+    assert set(suites.write(tmp_path).values()) == {"unchanged"}
+    path = suites.path_of("ads", tmp_path)
+    told = json.loads(path.read_text())
+    told["expectations"][0]["severity"] = "info"
+    path.write_text(json.dumps(told))
+    with pytest.raises(LoopError, match=r"expected what its digest .* says, got other rules"):
+        suites.read(path)
+    told["meta"]["digest"] = digest(told["expectations"])
+    path.write_text(json.dumps(told))
+    assert suites.read(path).rules[0].severity is suites.Severity.INFO
+    assert suites.write(tmp_path)["ads"] == "version 2"
+    assert suites.read(path) == suites.current("ads", 2)
+
+
+def test_a_suite_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(LoopError, match="loop suites write"):
+        suites.read(tmp_path / "ads.json")
+    (tmp_path / "ads.json").write_text("{}")
+    with pytest.raises(LoopError, match="expected a suite of Great Expectations"):
+        suites.read(tmp_path / "ads.json")
+    with pytest.raises(BadInputError, match="expected one of ads"):
+        suites.current("cooking")
 
 
 def test_texts_are_never_quoted() -> None:
