@@ -77,6 +77,8 @@ class Collecting:
     reject: Callable[[str], None]
     """Told the code of every item that is not taken."""
     reader: Reader = field(default_factory=Reader)
+    _coming: dict[str, str] = field(default_factory=dict)
+    """Suggestion of ours to the last event on it that is being stored: the store knows it only afterwards."""
     _latest: datetime = field(default_factory=lambda: datetime.now(UTC))
     _batches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES))
 
@@ -101,7 +103,7 @@ class Collecting:
         swept = 0
         while found := self.store.expired(before, SWEEP):
             now = self._now()
-            receipts = await self.store.put([records.ignored(record, now) for record in found])
+            receipts = await self._put([records.ignored(record, now) for record in found])
             new = sum(receipt.status is Status.STORED for receipt in receipts)
             swept += new
             if not new:  # they will be told again as long as they are there; do not go round in circles
@@ -132,7 +134,7 @@ class Collecting:
         except Problem as problem:
             self.reject(problem.code)
             raise
-        (receipt,) = await self.store.put([taken.item])
+        (receipt,) = await self._put([taken.item])
         if receipt.status is Status.CONFLICT:
             raise _conflict(taken)
         return Reply(200, JSON.encode(_stored(taken, receipt)), items=1)
@@ -190,8 +192,20 @@ class Collecting:
 
     async def _store(self, results: list[Stored | None], taken: Sequence[Taken], told: _Told) -> None:
         """Store what a group holds, and note what became of every item in its order."""
-        receipts = zip(taken, await self.store.put([one.item for one in taken]), strict=True)
+        receipts = zip(taken, await self._put([one.item for one in taken]), strict=True)
         told.add([_stored(*next(receipts)) if result is None else result for result in results])
+
+    async def _put(self, items: Sequence[Item | Waiting]) -> list[Receipt]:
+        """Store items; what is decided on their suggestions meanwhile comes after them, and revises them."""
+        decided = {item.suggestion_id: item for item in items if isinstance(item, Item) and item.suggestion_id}
+        mine = {about: one.key for about, one in decided.items() if not (one.yields and about in self._coming)}
+        self._coming |= mine
+        try:
+            return await self.store.put(items)
+        finally:
+            for about, key in mine.items():
+                if self._coming.get(about) == key:
+                    del self._coming[about]
 
     # -- what an item is --------------------------------------------------------------------------------------------
 
@@ -217,7 +231,7 @@ class Collecting:
                 _same_day(sent.shown_at, record, context.token)
             last = None
             if sent.revises is None:
-                last = context.last.get(about) or self.store.last_event(about)
+                last = context.last.get(about) or self._coming.get(about) or self.store.last_event(about)
             item = records.joined(sent, record, last, context.names, context.now)
         if item.suggestion_id is not None:
             context.last[about] = item.key

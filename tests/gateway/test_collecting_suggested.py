@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.gateway.fronts import TEXTS, Running, feedback, home_of, key, name_of, refused, serving, whole
+from loop.collect.spool import Spool
+from tests.gateway.fronts import TEXTS, Running, feedback, home_of, key, name_of, refused, serving, wait, whole
 
 # -- short feedback ---------------------------------------------------------------------------------------------------
 
@@ -267,3 +271,29 @@ def test_what_nobody_decided_on_in_time_is_ignored_and_may_be_revised(tmp_path: 
         assert front.event(late["event_id"])["revises"] == f"ignore:{silent['suggestion_id']}"
         assert "loop_gateway_ignored_total 1.0" in front.get("/metrics").text
         assert nobody["suggestion_id"] not in {e["suggestion_id"] for e in front.stored("event")}
+
+
+def test_a_decision_revises_what_is_being_stored_just_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, storing, go_on = Spool.append, threading.Event(), threading.Event()
+
+    def slow(spool: Spool, payloads: Sequence[bytes]) -> None:
+        storing.set()
+        assert go_on.wait(20)
+        append(spool, payloads)
+
+    with serving(home_of(tmp_path, ignore_after_hours=1e-9)) as front, ThreadPoolExecutor() as pool:
+        made = front.suggest()
+        monkeypatch.setattr(Spool, "append", slow)
+        sweeping = pool.submit(front.call, front.front.sweep())
+        assert storing.wait(20)
+        first, second = feedback(made), feedback(made)
+        answers = []
+        for told in (first, second):
+            answers.append(pool.submit(front.post, "/v1/feedback", told))
+            wait(lambda told=told: told["event_id"] in front.front.collecting._coming.values())
+        go_on.set()
+        assert sweeping.result(20) == 1
+        assert [answer.result(20).status_code for answer in answers] == [200, 200]
+        revises = [front.event(told["event_id"])["revises"] for told in (first, second)]
+        assert revises == [f"ignore:{made['suggestion_id']}", first["event_id"]]
+        assert front.front.collecting._coming == {}
