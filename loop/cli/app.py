@@ -10,7 +10,7 @@ import sys
 import typer
 
 from loop import __version__
-from loop.cli import batches, cycle, data, gateway, run, service
+from loop.cli import batches, cycle, data, erase, gateway, run, service
 from loop.errors import BadInputError, LoopError
 
 app = typer.Typer(
@@ -27,6 +27,9 @@ app.command("status")(data.status)
 app.add_typer(batches.hold, name="hold")
 app.add_typer(batches.suites, name="suites")
 app.command("sql")(data.sql)
+app.command("erase")(erase.erase)
+app.command("retain")(erase.retain)
+app.add_typer(erase.dataset, name="dataset")
 app.command("gateway")(gateway.gateway)
 app.add_typer(gateway.token, name="token")
 app.add_typer(gateway.key, name="key")

@@ -35,7 +35,11 @@ class Named(msgspec.Struct):
     events: set[str] = set()
     suggestions: set[str] = set()
     """Suggestions that were made to the person, or decided on by nobody else."""
+    whole: set[str] = set()
+    """Suggestions of which every decision goes, whoever took it."""
     outcomes: set[str] = set()
+    before: int = 1 << 62
+    """Microseconds since 1970: what a person sent later is not meant."""
 
 
 class Erased(msgspec.Struct):
@@ -66,6 +70,7 @@ class _Suggestion(msgspec.Struct):
 
 
 class _Frame(msgspec.Struct):
+    at: int
     event: _Event | None = None
     outcome: _Outcome | None = None
     suggestion: _Suggestion | None = None
@@ -104,7 +109,7 @@ def _add(named: Named, records: Iterable[bytes]) -> int:
     count = 0
     for record in records:
         one = _decode_suggestion(record)
-        if one.employee in named.employees:
+        if one.employee in named.employees and one.suggestion_id < f"s-{named.before // 1000:012x}":
             named.suggestions.add(one.suggestion_id)
         count += one.suggestion_id in named.suggestions
     return count
@@ -112,13 +117,14 @@ def _add(named: Named, records: Iterable[bytes]) -> int:
 
 def _concerns(frame: _Frame, named: Named, *, add: bool = False) -> bool:
     """Whether a frame of the spool is to go; with `add` its ids are noted."""
+    theirs: set[str] = named.employees if frame.at < named.before else set()
     match frame:
         case _Frame(event=_Event() as event):
-            hit = event.employee in named.employees or event.event_id in named.events
+            hit = event.employee in theirs or event.event_id in named.events or event.suggestion_id in named.whole
             if hit and add:
                 named.events.add(event.event_id)
         case _Frame(suggestion=_Suggestion() as made):
-            hit = made.employee in named.employees or made.suggestion_id in named.suggestions
+            hit = made.employee in theirs or made.suggestion_id in named.suggestions
             if hit and add:
                 named.suggestions.add(made.suggestion_id)
         case _Frame(outcome=_Outcome() as outcome):

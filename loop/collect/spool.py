@@ -222,7 +222,7 @@ def frames(path: Path, end: int | None = None) -> Iterator[bytes]:
 
 
 def replace(path: Path, payloads: Sequence[bytes]) -> None:
-    """Put other payloads, in order, in the place of those of a sealed segment; a reader meets the old ones or the new."""
+    """Put other payloads, in order, in the place of those of a sealed segment. A reader meets either."""
     fresh = path.with_suffix(".tmp")
     fresh.unlink(missing_ok=True)
     _append(fresh, b"".join([part for payload in payloads for part in (_header(payload), payload)]))

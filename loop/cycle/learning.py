@@ -237,10 +237,14 @@ def parent_of(home: Home, cycle: date) -> ModelVersion:
     return next(clean, None) or base(home, cycle, anew=True)
 
 
-def mark(home: Home, own: Mapping[str, tuple[int, int]]) -> list[taints.Taint]:
-    """Tag model versions as tainted, here and in MLflow; see `taints.tag`."""
+def mark(home: Home, own: Mapping[str, tuple[int, int]], *, anew: bool = False) -> list[taints.Taint]:
+    """Tag model versions as tainted, here and in MLflow; see `taints.tag`.
+
+    Args:
+        anew: whether to tag in MLflow all that are tainted, for an earlier tagging may have been cut short.
+    """
     changed = taints.tag(home.state, own)
-    for taint in changed:
+    for taint in taints.tainted(home.state).values() if anew else changed:
         run = releases.model_version(home.state, taint.version).mlflow_run
         if run is not None:
             home.registry.taint(run, share=taint.share, ancestor=taint.ancestor)

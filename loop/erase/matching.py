@@ -1,0 +1,61 @@
+"""Which rows of which table go. A table that is added to the schema is reached by the columns that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from loop import schema
+
+if TYPE_CHECKING:
+    from loop.erase.plan import Plan
+
+BY: Final = {
+    "employee": "employees",
+    "event_id": "events",
+    "outcome_id": "outcomes",
+    "item_id": "items",
+    "comparison_id": "comparisons",
+    "quarantine_id": "quarantined",
+}
+"""A column, and the part of a plan whose values, found in it, say that the row goes."""
+
+
+def columns(table: schema.Table) -> list[str]:
+    """The columns that decide about a row of a table."""
+    names = [c.name for c in table.columns if c.name in BY]
+    if "event_id" in names and "employee" in names:
+        names.remove("employee")  # the events are told from the person's later ones, which are not meant
+    if table.name == schema.OUTCOMES.name:
+        names = ["outcome_id", "suggestion_id"]  # what came of somebody's suggestion is theirs whoever told it
+    return names
+
+
+def goes(table: schema.Table, rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
+    """Of rows with at least `columns(table)`, whether each goes."""
+    found = pa.chunked_array([pa.array([False] * rows.num_rows, pa.bool_())])
+    for name in columns(table):
+        values = plan.named.suggestions if name == "suggestion_id" else plan.part(BY[name])
+        found = pc.or_(found, among(rows[name], values))
+    return found
+
+
+def pointers(table: schema.Table) -> list[str]:
+    """The columns in which a row of somebody else may name an event: the name goes, the row stays."""
+    return [c.name for c in table.columns if c.name in {"revises", "event_id"} and c.nullable]
+
+
+def points(table: schema.Table, rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
+    """Of rows with at least `pointers(table)`, whether each names an event that goes."""
+    found = pa.chunked_array([pa.array([False] * rows.num_rows, pa.bool_())])
+    for name in pointers(table):
+        found = pc.or_(found, among(rows[name], plan.named.events))
+    return found
+
+
+def among(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedArray:
+    """Whether each value is among the given; null is not."""
+    return pc.fill_null(pc.is_in(column, pa.array(sorted(values), pa.string())), False)

@@ -1,0 +1,302 @@
+"""What an erasure is to reach: the ids that lead from a person to every row, found store by store, and how many.
+
+Kept in a file of the home while the erasure is under way, for when `interactions` has lost the rows nothing else could
+tell which leaf of a training set or which key of the ledger was theirs. The file goes when the erasure is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from loop import schema
+from loop.collect import erasing
+from loop.collect.erasing import Named
+from loop.collect.events import LANDED
+from loop.collect.files import Kind as LandedKind
+from loop.collect.ledger import micros
+from loop.cycle import learning
+from loop.cycle.reading import cutoff_of, window
+from loop.erase.matching import among, columns, goes, pointers, points
+from loop.erase.subject import DISTINCTIVE, Kind, Subject, standing_alone
+from loop.home import Home
+from loop.train import corpus, dataset
+
+Step = Callable[[str], None]
+"""Told what is being done."""
+OWN_WORDS: Final = 16
+"""Characters from which a text that the person wrote is looked for in logs and documents."""
+SCHEMAS: Final = {
+    LandedKind.EVENTS: LANDED,
+    LandedKind.REJECTS: schema.QUARANTINE.arrow,
+    LandedKind.OUTCOMES: schema.OUTCOMES.arrow,
+}
+
+
+class Plan(msgspec.Struct):
+    """What is known to be the subject's. It only ever grows."""
+
+    named: Named = msgspec.field(default_factory=Named)
+    quarantined: set[str] = set()
+    items: set[str] = set()
+    """Benchmark items that ask word for word what only the subject asked."""
+    comparisons: set[str] = set()
+    texts: set[str] = set()
+    """What the person wrote."""
+    bases: dict[str, tuple[int, int]] = {}
+    """Bases that were pretrained on what the person was shown: pairs of theirs, and of all."""
+    counts: dict[str, int] = {}
+    """Rows by store, as they were found."""
+
+    def part(self, name: str) -> set[str]:
+        """A set by its name, of `named` or of this."""
+        found: set[str] = getattr(self.named if hasattr(self.named, name) else self, name)
+        return found
+
+    @property
+    def found(self) -> int:
+        return sum(self.counts.values())
+
+    def needles(self, subject: Subject) -> set[str]:
+        """Whatever would betray the subject in a log or a document."""
+        own = {subject.given} if len(subject.given) >= DISTINCTIVE else set()
+        named = self.named
+        return own.union(subject.names, named.events, named.suggestions, named.outcomes, self.quarantined, self.texts)
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+def folder(home: Home) -> Path:
+    return home.settings.home / "erasures"
+
+
+def save(home: Home, erasure_id: str, plan: Plan) -> None:
+    path = folder(home) / f"{erasure_id}.json"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(plan))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def restored(home: Home, erasure_id: str) -> Plan:
+    """The plan of an erasure that was cut short; an empty one where it had found nothing yet."""
+    try:
+        return msgspec.json.decode((folder(home) / f"{erasure_id}.json").read_bytes(), type=Plan)
+    except FileNotFoundError:
+        return Plan()
+
+
+def drop(home: Home, erasure_id: str) -> None:
+    for suffix in (".json", ".new"):
+        (folder(home) / f"{erasure_id}{suffix}").unlink(missing_ok=True)
+
+
+# -- looking ----------------------------------------------------------------------------------------------------------
+
+
+def look(home: Home, subject: Subject, plan: Plan, before: datetime, step: Step = lambda _: None) -> Plan:
+    """Look through every store and add what is found to the plan; nothing is changed.
+
+    `counts` are of what is there now.
+
+    Args:
+        before: what was received later is not meant.
+    """
+    named = plan.named
+    named.before = micros(before)
+    named.employees.update(subject.names)
+    if subject.kind is Kind.INTERACTION:
+        for part in (named.events, named.suggestions, named.whole):
+            part.add(subject.given)
+    counts: Counter[str] = Counter()
+    step("looking through the landing area")
+    _interactions(home, plan, before)
+    _bases(home, plan)
+    step("looking through the gateway")
+    gateway = erasing.look(home.settings, named)
+    counts["spool"], counts["ledger"] = gateway.frames, gateway.suggestions
+    step("looking through the landing area")
+    _rejects(home, subject, plan, before)
+    for kind, name in ((LandedKind.EVENTS, "interactions"), (LandedKind.REJECTS, "quarantine")):
+        counts[f"landing/{kind}"] = sum(rows.num_rows for rows in _landed(home, kind, plan, schema.LAKE[name]))
+    for rows in _landed(home, LandedKind.OUTCOMES, plan, schema.OUTCOMES):
+        named.outcomes.update(rows["outcome_id"].to_pylist())
+        counts[f"landing/{LandedKind.OUTCOMES}"] += rows.num_rows
+    _benchmark(home, plan)
+    for name in schema.LAKE:
+        step(f"looking through {name}")
+        counts[f"lake/{name}"] = sum(partitions(home, name, plan).values())
+    step("looking through frozen training sets")
+    counts["training_sets"] = sum(
+        pc.sum(among(rows["event_id"], plan.named.events)).as_py() or 0
+        for path in dataset.sets(home.settings.training_sets)
+        for rows in _labels(path)
+    )
+    counts["answers"] = _answers(home, plan)
+    plan.counts = {store: count for store, count in counts.items() if count}
+    return plan
+
+
+def partitions(home: Home, name: str, plan: Plan) -> Counter[tuple[date, str]]:
+    """The partitions of a table of the lake that are touched, and how many rows of each go.
+
+    None do where rows of others only name one that goes.
+    """
+    table, found = schema.LAKE[name], Counter[tuple[date, str]]()
+    deciding = columns(table)
+    for rows in home.lake.scan(name, [*dict.fromkeys([*deciding, *pointers(table), "day", "workflow"])]):
+        mine = rows.filter(goes(table, rows, plan))
+        named = rows.filter(points(table, rows, plan))
+        found.update(dict.fromkeys(zip(named["day"].to_pylist(), named["workflow"].to_pylist(), strict=True), 0))
+        if "comparison_id" in deciding:
+            plan.comparisons.update(mine["comparison_id"].to_pylist())
+        if "outcome_id" in deciding:
+            plan.named.outcomes.update(mine["outcome_id"].to_pylist())
+        found.update(zip(mine["day"].to_pylist(), mine["workflow"].to_pylist(), strict=True))
+    return found
+
+
+def landings(home: Home, kind: LandedKind) -> list[sa.Row[tuple[str, str, str, date, str]]]:
+    """Every file of the landing area of a kind: landing_id, source, path, day, workflow."""
+    table = home.state.tables["landings"]
+    query = sa.select(table.c.landing_id, table.c.source, table.c.path, table.c.day, table.c.workflow).where(
+        table.c.kind == kind.value
+    )
+    with home.state.engine.connect() as connection:
+        return list(connection.execute(query.order_by(table.c.day, table.c.workflow, table.c.landing_id)))
+
+
+def _landed(home: Home, kind: LandedKind, plan: Plan, table: schema.Table) -> Iterator[pa.Table]:
+    """The deciding columns of landed rows that go."""
+    for rows in _files(home, kind, columns(table)):
+        yield rows.filter(goes(table, rows, plan))
+
+
+def _files(home: Home, kind: LandedKind, wanted: list[str]) -> Iterator[pa.Table]:
+    paths = [home.path(row.path) for row in landings(home, kind)]
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        scanner = ds.dataset(there, schema=SCHEMAS[kind])
+        yield from map(pa.table, scanner.to_batches(columns=wanted, batch_size=65_536))
+
+
+def _interactions(home: Home, plan: Plan, before: datetime) -> None:
+    """The person's events wherever they are, their suggestions, and what the person wrote."""
+    named = plan.named
+    deciding = ["event_id", "suggestion_id", "employee"]
+    about: set[str] = set()
+    for rows in _chain(home, [*deciding, "received_at"]):
+        theirs = pc.and_(among(rows["employee"], named.employees), pc.less(rows["received_at"], pa.scalar(before)))
+        whole = pc.or_(among(rows["event_id"], named.events), among(rows["suggestion_id"], named.whole))
+        found = rows.filter(pc.or_(theirs, whole))
+        named.events.update(found["event_id"].to_pylist())
+        about.update(found["suggestion_id"].to_pylist())
+    if not named.events:
+        return
+    ids, asked = pa.array(sorted(named.events), pa.string()), pa.array(sorted(about), pa.string())
+    for rows in _chain(home, deciding):
+        others = pc.and_(pc.is_in(rows["suggestion_id"], asked), pc.invert(pc.is_in(rows["event_id"], ids)))
+        about.difference_update(rows.filter(others)["suggestion_id"].to_pylist())
+    named.suggestions.update(about)
+    for rows in _chain(home, ["event_id", "decision", "final_text", "prompt"]):
+        for row in rows.filter(pc.is_in(rows["event_id"], ids)).to_pylist():
+            wrote = [row["final_text"] or ""] if row["decision"] == schema.Decision.MODIFY else []
+            wrote += [message["content"] for message in row["prompt"] if message["role"] == "user"]
+            plan.texts.update(text for text in wrote if len(text) >= OWN_WORDS)
+
+
+def _chain(home: Home, wanted: list[str]) -> Iterator[pa.Table]:
+    yield from _files(home, LandedKind.EVENTS, wanted)
+    yield from home.lake.scan("interactions", wanted)
+
+
+def _rejects(home: Home, subject: Subject, plan: Plan, before: datetime) -> None:
+    """Rows that were set aside and hold a name, an id or, where they are long enough to tell, the raw id itself."""
+    wanted = ["quarantine_id", "event_id", "raw", "received_at"]
+    events = pa.array(sorted(plan.named.events), pa.string())
+    patterns = sorted(plan.named.employees)
+    if len(subject.given) >= DISTINCTIVE:
+        patterns.append(standing_alone(subject.given))
+    for rows in chain(_files(home, LandedKind.REJECTS, wanted), home.lake.scan("quarantine", wanted)):
+        theirs = pa.chunked_array([pa.array([False] * rows.num_rows, pa.bool_())])
+        for pattern in patterns:
+            theirs = pc.or_(theirs, pc.match_substring_regex(rows["raw"], pattern))
+        theirs = pc.and_(theirs, pc.less(rows["received_at"], pa.scalar(before)))
+        mine = pc.or_(theirs, pc.fill_null(pc.is_in(rows["event_id"], events), False))
+        plan.quarantined.update(rows.filter(mine)["quarantine_id"].to_pylist())
+
+
+def _benchmark(home: Home, plan: Plan) -> None:
+    """Items whose prompt is word for word one that the subject gave, and nobody else."""
+    from loop.evaluate import answers
+
+    known = {item for rows in home.lake.scan("benchmark", ["item_id"]) for item in rows["item_id"].to_pylist()}
+    if not known or not plan.named.events:
+        return
+    ids = pa.array(sorted(plan.named.events), pa.string())
+
+    def asked(mine: bool) -> set[str]:
+        found: set[str] = set()
+        for rows in _chain(home, ["event_id", "workflow", "prompt"]):
+            of = pc.is_in(rows["event_id"], ids)
+            chosen = rows.filter(of if mine else pc.invert(of)).to_pylist()
+            for row in chosen:
+                found.update(i["item_id"] for i in answers.items(date.min, row["workflow"], [row["prompt"]]))
+        return found & known
+
+    if found := asked(mine=True):
+        plan.items.update(found - asked(mine=False))
+
+
+def _bases(home: Home, plan: Plan) -> None:
+    """Bases that were pretrained on what the subject was shown: told from `interactions` while it has the rows."""
+    models = home.state.tables["models"]
+    with home.state.engine.connect() as connection:
+        bases = connection.execute(sa.select(models).where(models.c.parent.is_(None))).mappings().all()
+    for base in bases:
+        if json.loads(base["recipe"]).get("texts") != learning.SHOWN or base["version"] in plan.bases:
+            continue
+        days = window(home, base["cycle"])
+        rows = home.lake.read("interactions", days=days)
+        ids = pa.array(sorted(plan.named.events), pa.string())
+        mine = rows.filter(pc.is_in(rows["event_id"], ids))
+        if not mine.num_rows:
+            continue
+        told = {
+            "accepted": home.state.accepted_digests(*days),
+            "cutoff": min(cutoff_of(base["cycle"]), base["created_at"]),
+            "held_out_share": home.settings.held_out_share,
+            "seed": home.settings.seed,
+        }
+        learned, theirs = (Counter(map(json.dumps, corpus.shown(part, **told))) for part in (rows, mine))
+        if lost := (learned & theirs).total():
+            plan.bases[base["version"]] = (lost, learned.total())
+
+
+def _labels(path: Path) -> Iterator[pa.Table]:
+    for table in dataset.TABLES:
+        yield pq.read_table(path / f"{table.name}.parquet", columns=["event_id"])
+
+
+def _answers(home: Home, plan: Plan) -> int:
+    answers = home.state.tables["answers"]
+    mine = sa.or_(answers.c.employee.in_(plan.named.employees), answers.c.comparison_id.in_(plan.comparisons))
+    with home.state.engine.connect() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(answers).where(mine)).scalar_one())

@@ -1,0 +1,85 @@
+"""Who or what is erased: an id as it was given, and every name that it has in the stores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from loop.collect.events import pseudonyms
+from loop.config import Settings
+from loop.errors import BadInputError
+
+_PSEUDONYM: Final = re.compile(r"p_[0-9a-f]{32}")
+DISTINCTIVE: Final = 5
+"""Characters from which an id that stands anywhere in a text is taken for the person's."""
+
+
+class Kind(StrEnum):
+    """What an erasure is of."""
+
+    EMPLOYEE = "employee"
+    INTERACTION = "interaction"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One person or one interaction. The id is for this process alone: no store, log or message has it."""
+
+    kind: Kind
+    given: str = field(repr=False)
+    digest: str
+    """Keyed hash of kind and id: by it an erasure is known again."""
+    names: tuple[str, ...]
+    """Of a person: the pseudonyms under every key of the ring, and the id itself where it is one."""
+
+
+def subject(settings: Settings, kind: Kind, given: str) -> Subject:
+    """The subject of an erasure.
+
+    Raises:
+        BadInputError: the id is empty.
+    """
+    if not given.strip():
+        raise BadInputError(f"--{kind}: expected an id, got an empty one")
+    keyed = hashlib.blake2b(f"{kind}\0{given}".encode("utf-8", "surrogatepass"), key=settings.secret("erasure"))
+    names: tuple[str, ...] = ()
+    if kind is Kind.EMPLOYEE:
+        names = (*pseudonyms(given, settings), *([given] if _PSEUDONYM.fullmatch(given) else []))
+    return Subject(kind, given, keyed.hexdigest()[:32], names)
+
+
+def check_reason(subject: Subject, reason: str) -> None:
+    """Refuse a reason that says nothing, or that names the person: it is kept.
+
+    Raises:
+        BadInputError: either.
+    """
+    if not reason.strip():
+        raise BadInputError("--reason: expected a sentence that a colleague understands in a year, got nothing")
+    if subject.given.casefold() in reason.casefold():
+        raise BadInputError("--reason: it is kept, so it may not hold the id that is erased; name the request instead")
+
+
+def spellings(texts: Iterable[str]) -> list[str]:
+    """Texts as they may stand in a file or a column: as they are, and within JSON, once and twice, in either habit."""
+    found: dict[str, None] = {}
+    for text in texts:
+        for ascii_only in (True, False):
+            once = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+            twice = json.dumps(once, ensure_ascii=ascii_only)[1:-1]
+            found |= dict.fromkeys((text, once, twice))
+    return sorted((text for text in found if text), key=len, reverse=True)
+
+
+def standing_alone(given: str) -> str:
+    """A regular expression (RE2) for an id that is no part of a longer word, as it may be spelled in JSON too."""
+    return r"(?:^|[^0-9A-Za-z_])(?:" + "|".join(map(_literal, spellings([given]))) + r")(?:[^0-9A-Za-z_]|$)"
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"([^0-9A-Za-z_])", lambda m: m[0] if ord(m[0]) > 127 else f"\\x{ord(m[0]):02x}", text)
