@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from loop.erase.plan import Plan, Step
+from loop.erase.plan import Plan, Step, in_state
 from loop.erase.subject import DISTINCTIVE, Subject, spellings, standing_alone
 from loop.errors import LoopError
 from loop.home import Home
@@ -86,7 +86,8 @@ class Cleaned:
 
     masked: dict[str, int] = field(default_factory=dict)
     """Values in which something was masked, by `database.table`."""
-    answers: int = 0
+    deleted: dict[str, int] = field(default_factory=dict)
+    """Rows of Loop's own state, by table."""
     tables: int = 0
     """Tables that were written anew."""
     log_cut: bool = False
@@ -102,10 +103,9 @@ def clean(home: Home, subject: Subject, plan: Plan, step: Step) -> Cleaned:
         LoopError: a transaction that began before did not end.
     """
     done = Cleaned()
-    answers = home.state.tables["answers"]
-    mine = sa.or_(answers.c.employee.in_(plan.named.employees), answers.c.comparison_id.in_(plan.comparisons))
     with home.state.transaction() as connection:
-        done.answers = connection.execute(sa.delete(answers).where(mine)).rowcount
+        for name, mine in in_state(home, plan):
+            done.deleted[name] = connection.execute(sa.delete(home.state.tables[name]).where(mine)).rowcount
     needles, urls = Needles(subject, plan), locate(home.settings)
     databases = {"loop": urls.loop, "dagster": urls.dagster, "mlflow": urls.mlflow}
     for name, url in databases.items():

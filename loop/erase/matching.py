@@ -29,6 +29,8 @@ def columns(table: schema.Table) -> list[str]:
     names = [c.name for c in table.columns if c.name in BY]
     if "event_id" in names and "employee" in names:
         names.remove("employee")  # the events are told from the person's later ones, which are not meant
+    elif "employee" in names and table.store is schema.Store.LAKE:
+        names.append("day")
     if table.name == schema.OUTCOMES.name:
         names = ["outcome_id", "suggestion_id"]  # what came of somebody's suggestion is theirs whoever told it
     return names
@@ -37,9 +39,12 @@ def columns(table: schema.Table) -> list[str]:
 def goes(table: schema.Table, rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
     """Of rows with at least `columns(table)`, whether each goes."""
     found = pa.chunked_array([pa.array([False] * rows.num_rows, pa.bool_())])
-    for name in columns(table):
+    for name in (n for n in columns(table) if n != "day"):
         values = plan.named.suggestions if name == "suggestion_id" else plan.part(BY[name])
-        found = pc.or_(found, among(rows[name], values))
+        mine = among(rows[name], values)
+        if name == "employee" and plan.verifying:  # the day's sums may be made again from what came since
+            mine = pc.and_(mine, pc.less(rows["day"], pa.scalar(plan.before.date())))
+        found = pc.or_(found, mine)
     return found
 
 

@@ -27,10 +27,10 @@ from loop.collect import erasing
 from loop.collect.erasing import Named
 from loop.collect.events import LANDED
 from loop.collect.files import Kind as LandedKind
-from loop.collect.ledger import micros
+from loop.collect.ledger import micros, moment
 from loop.cycle import learning
 from loop.cycle.reading import cutoff_of, window
-from loop.erase.matching import among, columns, goes, pointers, points
+from loop.erase.matching import BY, among, columns, goes, pointers, points
 from loop.erase.subject import DISTINCTIVE, Kind, Subject, standing_alone
 from loop.home import Home
 from loop.train import corpus, dataset
@@ -60,6 +60,13 @@ class Plan(msgspec.Struct):
     """Bases that were pretrained on what the person was shown: pairs of theirs, and of all."""
     counts: dict[str, int] = {}
     """Rows by store, as they were found."""
+    verifying: bool = False
+    """Whether all should be gone."""
+
+    @property
+    def before(self) -> datetime:
+        """What was received later is not meant."""
+        return moment(self.named.before)
 
     def part(self, name: str) -> set[str]:
         """A set by its name, of `named` or of this."""
@@ -149,7 +156,10 @@ def look(home: Home, subject: Subject, plan: Plan, before: datetime, step: Step 
         for path in dataset.sets(home.settings.training_sets)
         for rows in _labels(path)
     )
-    counts["answers"] = _answers(home, plan)
+    with home.state.engine.connect() as connection:
+        for name, mine in in_state(home, plan):
+            query = sa.select(sa.func.count()).select_from(home.state.tables[name]).where(mine)
+            counts[f"state/{name}"] = int(connection.execute(query).scalar_one())
     plan.counts = {store: count for store, count in counts.items() if count}
     return plan
 
@@ -295,8 +305,12 @@ def _labels(path: Path) -> Iterator[pa.Table]:
         yield pq.read_table(path / f"{table.name}.parquet", columns=["event_id"])
 
 
-def _answers(home: Home, plan: Plan) -> int:
-    answers = home.state.tables["answers"]
-    mine = sa.or_(answers.c.employee.in_(plan.named.employees), answers.c.comparison_id.in_(plan.comparisons))
-    with home.state.engine.connect() as connection:
-        return int(connection.execute(sa.select(sa.func.count()).select_from(answers).where(mine)).scalar_one())
+def in_state(home: Home, plan: Plan) -> Iterator[tuple[str, sa.ColumnElement[bool]]]:
+    """The tables of the state that have rows of people, and which rows go."""
+    for name, table in schema.STATE.items():
+        if name in {"event_index", "erasures"}:
+            continue  # the first goes with what has landed, the other has but a hash
+        held = [c.name for c in table.columns if c.name in BY]
+        if held:
+            columns = home.state.tables[name].c
+            yield name, sa.or_(*(columns[column].in_(plan.part(BY[column])) for column in held))

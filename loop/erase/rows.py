@@ -24,6 +24,7 @@ from loop.home import Home
 from loop.lake import conform
 from loop.schema import BatchStatus
 from loop.validate import batches
+from loop.validate.profiles import profile
 
 MADE_OF: dict[Kind, str] = {Kind.EVENTS: "interactions", Kind.REJECTS: "quarantine", Kind.OUTCOMES: "outcomes"}
 """The table of the lake that is made of landed files of a kind."""
@@ -146,7 +147,7 @@ def _partition(home: Home, name: str, place: Partition, plan: Plan) -> int:
     digests = _renamed(rows, mine, place) if "batch" in left.column_names else {}
     if digests:  # first: after a kill in between it is found again, for the rows are still there
         left = _with_digests(left, digests)
-        _verdict(home, place, rows.filter(mine), digests)
+        _verdict(home, place, rows.filter(mine), left, digests)
     home.lake.overwrite(name, conform(left, table), day=place[0], workflow=place[1])
     if name == schema.QUARANTINE.name:
         later = pc.sum(pc.equal(rows.filter(mine)["path"], quarantine.LATER)).as_py() or 0
@@ -180,12 +181,12 @@ def _with_digests(rows: pa.Table, digests: dict[str, str]) -> pa.Table:
     return rows.set_column(at, rows.schema.field(at), pa.array(told, pa.string()))
 
 
-def _verdict(home: Home, place: Partition, gone: pa.Table, digests: dict[str, str]) -> None:
-    """What is left of a batch keeps its verdict; its labels, and the build it came from, follow its new digest.
+def _verdict(home: Home, place: Partition, gone: pa.Table, left: pa.Table, digests: dict[str, str]) -> None:
+    """What is left of a batch keeps its verdict; what was made of it follows its new digest, its counts are made anew.
 
     Done again, as after a kill before the partition was overwritten, it changes nothing more.
     """
-    builds = home.state.tables["builds"]
+    builds, profiles = home.state.tables["builds"], home.state.tables["profiles"]
     for old, new in digests.items():
         lost = pc.sum(pc.equal(gone["batch"], old)).as_py()
         last = home.state.batches(place[0], place[0], [place[1]])
@@ -196,7 +197,13 @@ def _verdict(home: Home, place: Partition, gone: pa.Table, digests: dict[str, st
         query = sa.update(builds).where(builds.c.day == place[0], builds.c.workflow == place[1], builds.c.digest == old)
         with home.state.transaction() as connection:
             connection.execute(query.values(digest=new, landed=builds.c.landed - lost))
-    for name in (schema.DEMONSTRATIONS.name, schema.PREFERENCES.name):
+        here = sa.and_(profiles.c.day == place[0], profiles.c.workflow == place[1], profiles.c.digest == old)
+        with home.state.transaction() as connection:
+            if connection.execute(sa.select(profiles.c.digest).where(here)).first():
+                rows = left.filter(pc.equal(left["batch"], new))
+                told = {"digest": new, "rows": rows.num_rows, "counts": profile(rows).to_json()}
+                connection.execute(sa.update(profiles).where(here).values(**told))
+    for name in (n for n, t in schema.LAKE.items() if "batch" in t.arrow.names and n != schema.INTERACTIONS.name):
         rows = home.lake.read(name, days=(place[0], place[0]), workflows=[place[1]])
         if digests.keys() & set(rows["batch"].to_pylist()):
             home.lake.overwrite(name, _with_digests(rows, digests), day=place[0], workflow=place[1])

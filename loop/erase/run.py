@@ -254,11 +254,13 @@ class _Erasure:
     def _databases(self) -> Counter[str]:
         done = databases.clean(self.home, self.subject, self.plan, self.step)
         self.to_do = done.to_do
-        return Counter({"answers": done.answers} | {f"database/{name}": n for name, n in done.masked.items()})
+        gone = {f"state/{name}": count for name, count in done.deleted.items()}
+        return Counter(gone | {f"database/{name}": count for name, count in done.masked.items()})
 
     def _verify(self) -> None:
         """Look again. What is found now, and was there before it was asked for, is an error."""
         self.step("looking again")
+        self.plan.verifying = True
         again = look(self.home, self.subject, self.plan, self.asked_at).counts
         left = [f"{count} in {store}" for store, count in again.items()]
         left += files.found(self.home, Needles(self.subject, self.plan))
