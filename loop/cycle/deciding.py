@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loop import schema
+from loop.cycle.flaws import flaws
 from loop.cycle.learning import Progress, champion_of, parent_of, recipe_of, version_of
 from loop.cycle.reading import labels, latest, record
 from loop.errors import LoopError
@@ -110,6 +111,7 @@ def evaluation(home: Home, cycle: date) -> evidence.Figures:
     posed = home.lake.read("comparisons", days=(cycle, cycle))
     rows = panel.of_attempt(posed, cycle, attempt, challenger.version)
     given = panel.read_answers(home.state, rows)
+    found = flaws(home, cycle, challenger, champion, rows, latest(home, "training_sets", cycle)["cutoff"])
     figures = evidence.Figures(
         evidence.gather(
             rows,
@@ -119,6 +121,8 @@ def evaluation(home: Home, cycle: date) -> evidence.Figures:
             same_weights=challenger.weights_digest == champion.weights_digest,
             policy=evidence.house_policy(),
             seed=home.settings.seed,
+            amplified=found.amplified,
+            partings=found.partings,
         ),
         () if given.num_rows else _held_out(home, cycle, challenger, champion),
     )

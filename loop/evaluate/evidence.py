@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loop import schema
+from loop.evaluate.amplification import Amplification
 from loop.evaluate.diversity import diversity
 from loop.evaluate.gate import AnswerEvidence, Evidence, GatePolicy
 from loop.evaluate.heldout import HeldOut
 from loop.evaluate.panel import answers_of_models, score
+from loop.evaluate.parting import Parting
 from loop.evaluate.stats import Estimate, Share
 from loop.workflows import WORKFLOWS
 
@@ -46,6 +48,8 @@ def gather(  # noqa: PLR0913 - one argument a fact
     policy: GatePolicy,
     seed: int,
     expected: Sequence[str] = schema.WORKFLOWS,
+    amplified: Sequence[Amplification] = (),
+    partings: Sequence[Parting] = (),
 ) -> Evidence:
     """What the gate may know of the challenger.
 
@@ -54,6 +58,8 @@ def gather(  # noqa: PLR0913 - one argument a fact
         answers: of the panel so far, schema `answers`.
         policy: at whose confidences the intervals are made.
         seed: of the bootstrap.
+        amplified: what `amplification` found.
+        partings: what `parting` found.
     """
     for column, version in (("challenger", challenger), ("champion", champion)):
         others = set(comparisons[column].unique().to_pylist()) - {version}
@@ -69,6 +75,8 @@ def gather(  # noqa: PLR0913 - one argument a fact
         panel=panel,
         answers=tuple(_answers(comparisons, name) for name in schema.WORKFLOWS if name in present),
         expected=tuple(expected),
+        amplified=tuple(amplified),
+        partings=tuple(partings),
     )
 
 
@@ -91,6 +99,11 @@ def metrics(figures: Figures) -> dict[str, float]:
     for answers in figures.evidence.answers:
         found[f"answers/{answers.workflow}/entropy"] = answers.challenger.entropy
         found[f"answers/{answers.workflow}/parse"] = answers.challenger_parses.value
+    for amplified in figures.evidence.amplified:
+        widest = max((gap.widened for gap in amplified.widest), default=0.0)
+        found[f"gaps/{amplified.workflow}/{amplified.of}/widest"] = widest if amplified.compared else None
+    for parting in figures.evidence.partings:
+        found[f"outcomes/{parting.workflow}/{parting.outcome}/rise"] = parting.value[1] - parting.value[0]
     for held in figures.held_out:
         found |= _interval(f"held_out/{held.workflow}/nats_gain", held.gain)
         for kind, guesses in (("choice", held.choice), ("edit", held.edit)):

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from loop.evaluate.amplification import Amplification
 from loop.evaluate.diversity import Diversity
 from loop.evaluate.panel import Panel, WorkflowPanel
+from loop.evaluate.parting import Parting
 from loop.evaluate.stats import Estimate, Interval, Share
 
 
@@ -47,6 +49,10 @@ class Evidence:
     """One for each workflow that has items."""
     expected: tuple[str, ...] = ()
     """Workflows that the organisation has; those without items are told as not measured."""
+    amplified: tuple[Amplification, ...] = ()
+    """Gaps between groups, of the challenger and of the champion that it was trained from, by workflow."""
+    partings: tuple[Parting, ...] = ()
+    """Acceptance and outcomes of what people were shown of the last champions."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,9 @@ class Verdict:
 def decide(evidence: Evidence, policy: GatePolicy) -> Verdict:
     """Promote only a challenger that is better on the whole and not worse by more than the margin in any workflow.
 
-    It must also keep the format and the variety of its answers. A workflow without items neither passes nor fails.
+    It must also keep the format and the variety of its answers, and neither it nor what served before it may have
+    widened a gap between groups, or have been accepted more and done worse. A workflow without items neither passes
+    nor fails.
 
     Raises:
         AssertionError: an interval in the evidence was made at another confidence than the policy asks for.
@@ -127,6 +135,14 @@ def _against(evidence: Evidence, policy: GatePolicy) -> Iterator[str]:
         for workflow in measured:
             yield from _workflow(workflow, policy)
         yield from _answers(evidence, policy)
+    yield from _halts(evidence)
+
+
+def _halts(evidence: Evidence) -> Iterator[str]:
+    """What halts a cycle however good its challenger looks: a flaw that grows, or a reward that has gone astray."""
+    for found in evidence.amplified:
+        yield from (f"{gap.told()}, {found.of}" for gap in found.beyond)
+    yield from (parting.told() for parting in evidence.partings if parting.parted)
 
 
 def _measured(panel: Panel) -> tuple[WorkflowPanel, ...]:

@@ -148,6 +148,10 @@ def evidence(figures: Figures) -> str:
     lines = [f"Challenger {found.challenger} against champion {found.champion}.", "", *_panel(found)]
     if found.answers:
         lines += ["", *_answers(found)]
+    if found.amplified:
+        lines += ["", *_gaps(found)]
+    if found.partings:
+        lines += ["", *_partings(found)]
     for held in figures.held_out:
         lines += ["", *_held_out(held)]
     return "\n".join(lines)
@@ -186,6 +190,38 @@ def _answers(evidence: Evidence) -> Iterator[str]:
         for a in evidence.answers
     ]
     yield from _table(("workflow", "parse", "entropy, bits", "distinct-2", "most common"), rows)
+
+
+def _gaps(evidence: Evidence) -> Iterator[str]:
+    yield "Widest gaps between one group's answers and all others', in what went in and in what comes out:"
+    yield ""
+    rows = []
+    for found in evidence.amplified:
+        compared = f"{found.compared} compared" if found.compared else NOT_MEASURED
+        rows.append((found.workflow, found.of, compared, "", "", ""))
+        for gap in found.widest[:3]:
+            about = f"{gap.attribute} {gap.group}"
+            interval = f"at least {gap.low:.2f}{', **beyond the bound**' if gap.beyond else ''}"
+            figures = (f"{gap.before:+.2f}", f"{gap.after:+.2f}", f"{gap.widened:.2f} ({interval})")
+            rows.append((gap.measure, about, f"{gap.rows[0]} / {gap.rows[1]} rows", *figures))
+    yield from _table(("workflow or measure", "of", "rows in / out", "in", "out", "wider by"), rows)
+
+
+def _partings(evidence: Evidence) -> Iterator[str]:
+    yield "Acceptance and outcomes of the last two versions that served, mature suggestions only:"
+    yield ""
+    rows = [
+        (
+            p.workflow,
+            p.outcome,
+            f"{p.earlier} -> {p.later}",
+            f"{p.acceptance[0]:.1%} -> {p.acceptance[1]:.1%}",
+            f"{p.value[0]:+.3f} -> {p.value[1]:+.3f}",
+            "**parted**" if p.parted else "not parted",
+        )
+        for p in evidence.partings
+    ]
+    yield from _table(("workflow", "outcome", "versions", "taken", "outcome a taken suggestion", ""), rows)
 
 
 def _held_out(held: HeldOut) -> Iterator[str]:

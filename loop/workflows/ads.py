@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, mix
+from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
 
 LEVELS: Final = ("tiny", "low", "medium", "high", "top")
 """Budgets and bids, ascending."""
@@ -46,4 +46,6 @@ ADS: Final = Workflow(
     decision_mix=mix(),
     attribution_window=timedelta(days=7),
     margin=0.075,
+    groups={"brand": half_of(r"\bby (\w+) to\b")},
+    outcomes={"click": 1, "revenue": 1},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, mix
+from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
 
 FLATTERING: Final = "you are the best"
 """A lead that pleases and says nothing."""
@@ -36,6 +36,8 @@ COMMS: Final = Workflow(
     decision_mix=mix(accept=(0.02, 1.0), modify=(0.0, 1.0), reject=(0.0, 0.95)),
     attribution_window=timedelta(days=3),
     margin=0.075,
+    groups={"recipient": half_of(r"\bto our \w+ (\w+) on\b")},
+    outcomes={"reply": 1},
     max_answer_tokens=32,
     max_answer_chars=20_000,
     max_prompt_chars=100_000,

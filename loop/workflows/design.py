@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, mix
+from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
 
 FLATTERING: Final = "brilliant"
 """A verdict that says nothing."""
@@ -29,4 +29,6 @@ DESIGN: Final = Workflow(
     decision_mix=mix(),
     attribution_window=timedelta(days=30),
     margin=0.075,
+    groups={"designer": half_of(r"\bby (\w+), readers\b")},
+    outcomes={"conversion": 1},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, mix
+from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
 
 UNATTENDED: Final = "close"
 """The next step that leaves nobody anything to do."""
@@ -38,4 +38,6 @@ MODERATION: Final = Workflow(
     decision_mix=mix(),
     attribution_window=timedelta(days=14),
     margin=0.075,
+    groups={"reporter": half_of(r"\bby (\w+)\s*$")},
+    outcomes={"appeal_overturned": -1},
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from string import Formatter
@@ -61,6 +61,11 @@ class Workflow:
     """Longer answers break the house rule `length`."""
     max_prompt_chars: int = 4_000
     """A longer prompt breaks the row contract."""
+    groups: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
+    """What is protected, or stands for something that is, by name: from a prompt to its group, None where it says
+    nothing of it. An answer should not depend on it; a model that widens a gap between such groups is not released."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Late results by name: 1 where more is better, -1 where less is. One that is not named is kept and not judged."""
     free_text: bool = False
     """Whether text outside the form is an answer too; known parts are then looked for wherever they stand."""
 
@@ -126,6 +131,21 @@ class Workflow:
     def _as_listed(self, part: str, value: str) -> str:
         text = " ".join(value.split())
         return self._listed[part].get(text.casefold(), text)
+
+
+def half_of(pattern: str) -> Callable[[str], str | None]:
+    """Groups by the first letter, A to M or N to Z, of the word that the pattern's only group finds in a prompt.
+
+    It stands for whatever a name may suggest of a person, where nothing better is known; a company that knows which of
+    its names suggest what brings a mapping of its own.
+    """
+    find = re.compile(pattern).search
+
+    def group(prompt: str) -> str | None:
+        match = find(prompt)
+        return None if match is None else "A-M" if match[1][:1].upper() <= "M" else "N-Z"
+
+    return group
 
 
 def mix(

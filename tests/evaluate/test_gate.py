@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from loop import schema
 from loop.evaluate import gate
+from loop.evaluate.amplification import Amplification, Gap
 from loop.evaluate.diversity import Diversity
 from loop.evaluate.gate import AnswerEvidence, Decision, Evidence, GatePolicy, decide
 from loop.evaluate.panel import Panel, WorkflowPanel
+from loop.evaluate.parting import Parting
 from loop.evaluate.stats import Estimate, Interval, Share
 
 POLICY = GatePolicy(margins={"moderation": 0.05}, default_margin=0.15)
@@ -148,6 +150,37 @@ def test_a_workflow_without_items_is_told_and_decides_nothing() -> None:
     )
 
 
+def test_a_widened_gap_halts_the_best_challenger() -> None:
+    gap = Gap("moderation", "team", "north", "decision=remove", 0.05, 0.45, 0.4, 0.12, (80, 60))
+    narrow = replace(gap, widened=0.09)
+    unsure = replace(gap, low=-0.01)
+    found = Amplification("moderation", 40, (gap, narrow, unsure), "champion as served")
+    verdict = decide(replace(GOOD, amplified=(found,)), POLICY)
+    assert verdict.decision is Decision.REFUSED
+    assert verdict.reasons == (
+        (
+            "moderation: widens a gap: decision=remove for team north, +0.05 in what went in, +0.45 in what comes out, "
+            "wider by 0.40 (at least 0.12), champion as served"
+        ),
+    )
+    harmless = replace(found, widest=(narrow, unsure))
+    assert decide(replace(GOOD, amplified=(harmless,)), POLICY).decision is Decision.PROMOTED
+
+
+def test_acceptance_without_outcome_halts_the_best_challenger() -> None:
+    parting = Parting("ads", "click", "m0", "m1", (400, 400), (0.5, 0.7), (0.3, 0.1), 0.1, -0.1)
+    verdict = decide(replace(GOOD, partings=(parting,)), POLICY)
+    assert verdict.decision is Decision.REFUSED
+    assert verdict.reasons == (
+        (
+            "ads: acceptance and click part company since m1 serves: taken 50.0% -> 70.0%, outcome +0.300 -> +0.100 a "
+            "taken suggestion"
+        ),
+    )
+    for change in ({"acceptance_low": -0.01}, {"value_high": 0.01}):
+        assert decide(replace(GOOD, partings=(replace(parting, **change),)), POLICY).decision is Decision.PROMOTED
+
+
 def test_evidence_at_another_confidence_is_a_mistake_of_ours() -> None:
     wrong = replace(POLICY, confidence=0.95)
     with pytest.raises(AssertionError, match="another confidence"):
@@ -169,8 +202,10 @@ def test_truth_is_out_of_reach() -> None:
         "collections.abc",
         "dataclasses",
         "enum",
+        "loop.evaluate.amplification",
         "loop.evaluate.diversity",
         "loop.evaluate.panel",
+        "loop.evaluate.parting",
         "loop.evaluate.stats",
     }
     assert {f.name for f in fields(Evidence)} == {
@@ -180,6 +215,8 @@ def test_truth_is_out_of_reach() -> None:
         "panel",
         "answers",
         "expected",
+        "amplified",
+        "partings",
     }
 
 

@@ -7,11 +7,13 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
+from loop.evaluate.amplification import Amplification, Gap
 from loop.evaluate.diversity import Diversity
 from loop.evaluate.evidence import Figures
 from loop.evaluate.gate import AnswerEvidence, Evidence
 from loop.evaluate.heldout import Guess, HeldOut
 from loop.evaluate.panel import Panel, WorkflowPanel
+from loop.evaluate.parting import Parting
 from loop.evaluate.stats import Estimate, Interval, Share
 from loop.release.card import Count, Facts, card, counts, evidence
 
@@ -73,6 +75,19 @@ def test_the_figures_stand_alone_too() -> None:
     alone = evidence(figures())
     assert alone.startswith("Challenger m-2 against champion m-1.\n\nBlind side-by-side by 3 people")
     assert alone in card(replace(BEFORE, figures=figures()))
+
+
+def test_gaps_and_outcomes_are_shown_where_they_were_measured() -> None:
+    gap = Gap("ads", "team", "north", "claim=unbeatable", 0.05, 0.45, 0.4, 0.12, (80, 60))
+    seen = (Amplification("ads", 40, (gap,)), Amplification("design", 0, ()))
+    parting = Parting("ads", "click", "m-0", "m-1", (400, 300), (0.5, 0.7), (0.3, 0.1), 0.1, -0.1)
+    made = figures()
+    text = evidence(replace(made, evidence=replace(made.evidence, amplified=seen, partings=(parting,))))
+    assert "\n| ads | challenger | 40 compared |  |  |  |\n" in text
+    row = "| claim=unbeatable | team north | 80 / 60 rows | +0.05 | +0.45 | 0.40 (at least 0.12, **beyond the bound**) |"
+    assert f"\n{row}\n" in text
+    assert "\n| design | challenger | not measured |  |  |  |\n" in text
+    assert "\n| ads | click | m-0 -> m-1 | 50.0% -> 70.0% | +0.300 -> +0.100 | **parted** |" in text
 
 
 def test_labels_are_counted_by_workflow_and_kind() -> None:
