@@ -149,15 +149,17 @@ STEPS = st.lists(
 )
 
 
+THREE: list[tuple[str, list[Any], Any]] = [("drain", [(first, n)], None) for n in range(3)]
+"""After them a build merges the files that have landed."""
+
+
 @examples(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(STEPS)
 @example([("drain", [(first, 0), (outcome, 0, 1.0, 3)], ((Lake, "append"), True)), ("drain", [(revision, 0, 1)], None)])
-@example(
-    [("drain", [(first, n)], None) for n in range(3)]
-    + [("drain", [(first, 3)], ((batches, "claim"), False)), ("build", [], ((Lake, "overwrite"), False))]
-)
+@example([*THREE, ("drain", [(first, 3)], ((batches, "claim"), False)), ("build", [], ((Lake, "overwrite"), False))])
+@example([*THREE, ("build", [], ((batches, "claim"), False))])
 @example([("drain", [(ahead, 0), (first, 1)], ((Lake, "append"), False)), ("build", [], None)])
 def test_piece_by_piece_is_all_at_once(home: Home, steps: list[tuple[str, list[Any], Any]]) -> None:
     day = next(DAYS)
