@@ -103,6 +103,9 @@ def follow(text: str, shown: str, find: Find) -> str:
     matcher = SequenceMatcher(None, [_key(w) for w in theirs], [_key(w) for w in ours], autojunk=False)
     told = [word for word, _ in theirs]
     for block in matcher.get_matching_blocks():
+        alike = theirs[block.a : block.a + block.size]
+        if block.size < len(ours) and all(type_ is not None or word.isspace() for word, type_ in alike):
+            continue  # they have nothing in common but that each holds such a value
         for i in range(block.size):
             if theirs[block.a + i][1] is not None:
                 told[block.a + i] = ours[block.b + i][0]

@@ -120,8 +120,10 @@ _LONGEST_EXTENSION: Final = 6
 def _phones(text: str, start: int, end: int) -> Iterator[Span]:
     """Telephone numbers of one run, which is read in pieces of some thirty characters."""
     for match in _PHONE.finditer(text, start, min(len(text), end + 12)):
+        # "(call 555 1234)": a bracket that is not closed belongs to the sentence.
+        open_ = match[0].startswith("(") and match[0].count("(") > match[0].count(")")
         if match.start() < end:
-            yield from _pieces(text, *match.span())
+            yield from _pieces(text, match.start() + open_, match.end())
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[Span]:

@@ -229,7 +229,7 @@ def _urls(text: str) -> Iterator[Span]:
 
 _IPV4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.ASCII)
 _IPV6: Final = re.compile(
-    r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{3,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])"
+    r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{3,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:]|\.\d)"
 )
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _VERSION: Final = re.compile(r"(?:\bv|version|release|build)[ :=]{0,3}$", re.IGNORECASE)
@@ -309,7 +309,7 @@ def _valid(module: str) -> Callable[[str], bool]:
     return lambda text: bool(is_valid(text))
 
 
-_BEGINS: Final = re.compile(r"(?<![\w-])(?=[A-Z]{0,6}[0-9])", re.ASCII | re.IGNORECASE)
+_BEGINS: Final = re.compile(r"(?<![\w-])(?=(?:[A-Z]{2} |[A-Z]{0,6})[0-9])", re.ASCII | re.IGNORECASE)
 
 
 def _identities(text: str) -> Iterator[Span]:
