@@ -9,8 +9,13 @@ from jobs import jobs, schedules, sensors
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([collection, labelling, learning, release]),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
-    jobs=[jobs.drain, jobs.daily_data, jobs.learn, jobs.decide, jobs.tidy],
-    schedules=[schedules.daily_data_schedule, schedules.learn_schedule, schedules.tidy_schedule],
+    jobs=[jobs.drain, jobs.daily_data, jobs.learn, jobs.decide, jobs.tidy, jobs.retain],
+    schedules=[
+        schedules.daily_data_schedule,
+        schedules.learn_schedule,
+        schedules.tidy_schedule,
+        schedules.retain_schedule,
+    ],
     sensors=[sensors.spooled, sensors.enough_preferences, sensors.panel_answered],
     resources={"home": HomeResource()},
     executor=dg.in_process_executor,  # a step is a second of work: a process for each would cost ten times that

@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.partitions import BATCHES, CYCLES
 from assets.resources import HomeResource
+from loop import erase
 from loop.schema import LAKE
 
 drain = dg.define_asset_job(
@@ -45,3 +46,15 @@ def tidy_lake(context: dg.OpExecutionContext, home: HomeResource) -> None:
 @dg.job(description="Upkeep of the lake; loses no row and no version younger than a day.")
 def tidy() -> None:
     tidy_lake()
+
+
+@dg.op
+def drop_expired(context: dg.OpExecutionContext, home: HomeResource) -> None:
+    """Drop partitions that are older than `retention_days` allows."""
+    dropped = erase.retain(home.get(), step=context.log.info)
+    context.log.info("dropped partitions: %s", dict(dropped) or "none")
+
+
+@dg.job(description="Drops what is older than its table may keep it; nothing where no retention is set.")
+def retain() -> None:
+    drop_expired()

@@ -6,7 +6,7 @@ from datetime import UTC, timedelta
 import dagster as dg
 
 from assets.partitions import batch_key
-from jobs.jobs import daily_data, learn, tidy
+from jobs.jobs import daily_data, learn, retain, tidy
 from loop import config
 from loop.collect import landing
 from loop.home import open_home
@@ -38,4 +38,12 @@ def learn_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 @dg.schedule(job=tidy, cron_schedule="0 4 * * 0", execution_timezone="UTC")
 def tidy_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """At four on Sundays, the lake's replaced files."""
+    return dg.RunRequest()
+
+
+@dg.schedule(job=retain, cron_schedule="0 5 * * *", execution_timezone="UTC")
+def retain_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """At five in the morning, what is older than it may be kept."""
+    if not config.load().retention_days:
+        return dg.SkipReason("no retention is set: everything is kept")
     return dg.RunRequest()

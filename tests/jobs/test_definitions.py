@@ -77,6 +77,7 @@ def test_nothing_starts_by_itself() -> None:
         "daily_data_schedule": "STOPPED",
         "learn_schedule": "STOPPED",
         "tidy_schedule": "STOPPED",
+        "retain_schedule": "STOPPED",
     }
     assert {s.name: s.default_status.value for s in repository.sensor_defs} == {
         "spooled": "STOPPED",
