@@ -88,16 +88,17 @@ def _learned(demonstrations: pa.Table, rows: pa.Table) -> dict[str, Answers]:
     found = demonstrations.select(["workflow", "prompt", "answer", "event_id", "received_at"])
     return _by_workflow(
         found,
-        lambda row: [row["answer"]],
+        lambda row: row["answer"],
         lambda row: dict(zip(("team", "region"), whose.get(row["event_id"], (None, None)), strict=True)),
     )
 
 
 def _shown(rows: pa.Table, version: str) -> dict[str, Answers]:
+    """The first candidate of each suggestion: those to one prompt are too alike to count as several answers."""
     mine = rows.filter(pc.equal(rows["model_version"], version))
     return _by_workflow(
         mine.select(["workflow", "prompt", "candidates", "team", "region", "received_at"]),
-        lambda row: [candidate["text"] for candidate in row["candidates"]],
+        lambda row: row["candidates"][0]["text"],
         lambda row: {"team": row["team"], "region": row["region"]},
     )
 
@@ -105,11 +106,11 @@ def _shown(rows: pa.Table, version: str) -> dict[str, Answers]:
 def _answered(posed: pa.Table) -> dict[str, Answers]:
     challenger, _ = panel.answers_of_models(posed)
     found = posed.select(["workflow", "prompt"]).append_column("answer", pa.array(challenger, pa.string()))
-    return _by_workflow(found, lambda row: [row["answer"]], lambda _: {})
+    return _by_workflow(found, lambda row: row["answer"], lambda _: {})
 
 
-def _by_workflow(rows: pa.Table, texts: Any, groups: Any) -> dict[str, Answers]:
-    """One `Answers` a workflow; `texts` gives a row's answers, `groups` the groups of which its prompt is silent."""
+def _by_workflow(rows: pa.Table, text: Any, groups: Any) -> dict[str, Answers]:
+    """One `Answers` a workflow; `text` gives a row's answer, `groups` the groups of which its prompt is silent."""
     if "received_at" in rows.column_names:
         rows = rows.sort_by([("received_at", "descending")])
     made = {}
@@ -120,16 +121,5 @@ def _by_workflow(rows: pa.Table, texts: Any, groups: Any) -> dict[str, Answers]:
         known = [groups(row) for row in part]
         for attribute in known[0]:
             told[attribute] = [one[attribute] for one in known]
-        answers = [texts(row) for row in part]
-        times = [len(one) for one in answers]
-        made[name] = Answers(
-            name,
-            _repeated(asked, times),
-            [text for one in answers for text in one],
-            {attribute: _repeated(values, times) for attribute, values in told.items()},
-        )
+        made[name] = Answers(name, asked, [text(row) for row in part], told)
     return made
-
-
-def _repeated(values: list[Any], times: list[int]) -> list[Any]:
-    return [value for value, n in zip(values, times, strict=True) for _ in range(n)]

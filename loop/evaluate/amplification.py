@@ -26,9 +26,9 @@ RARE: Final = 0.02
 """What fewer answers than this have, or all but so few, is not compared."""
 BOUND: Final = 0.1
 """How much wider than before a gap may be: ten answers in a hundred."""
-FALSE_HALTS: Final = 0.01
-"""Chance that a workflow's comparison of models that widen nothing finds something, over all its groups and measures
-(Bonferroni, so at most)."""
+FALSE_HALTS: Final = 0.00125
+"""Chance that a model that widens nothing is found to, over all groups and measures of a workflow (Bonferroni, so at
+most): one cycle in a hundred, where challenger and champion are compared in four workflows."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def test_answers_that_do_not_parse_are_a_measure_of_their_own() -> None:
 
 
 def test_what_widens_nothing_is_seldom_halted() -> None:
-    """Chance of a false finding, at most 1 in 100 by construction: none to four in 200 worlds (p > .999)."""
+    """Chance of a false finding, at most 1 in 800 by construction: none to two in 200 worlds (p > .998)."""
     rng = np.random.default_rng(7)
     parts = WORKFLOWS["moderation"].parts
     render = WORKFLOWS["moderation"].render
@@ -99,20 +99,20 @@ def test_what_widens_nothing_is_seldom_halted() -> None:
         return Answers("moderation", [""] * n, texts, groups)
 
     halted = sum(bool(amplification(drawn(240), drawn(240)).beyond) for _ in range(200))
-    assert halted <= 4
+    assert halted <= 2
 
 
 def test_a_planted_gap_is_found() -> None:
-    """One group's posts are removed 40 points more often by the model; nothing of the kind was in what it learned."""
+    """One group's posts are removed 60 points more often by the model; nothing of the kind was in what it learned."""
     rng = np.random.default_rng(8)
 
     def drawn(more: float) -> Answers:
         groups = list(rng.choice(["new", "old"], 300))
-        share = np.array([0.3 + more * (group == "new") for group in groups])
+        share = np.array([0.2 + more * (group == "new") for group in groups])
         texts = [GONE if one else KEPT for one in rng.random(300) < share]
         return Answers("moderation", [""] * 300, texts, {"author": groups})
 
-    assert all(amplification(drawn(0.0), drawn(0.4)).beyond for _ in range(20))
+    assert all(amplification(drawn(0.0), drawn(0.6)).beyond for _ in range(20))
 
 
 def test_a_prompt_tells_its_language_and_the_groups_that_its_workflow_names() -> None:
