@@ -122,6 +122,61 @@ def test_tidying_loses_no_row(tmp_path: Path) -> None:
     assert store.read("benchmark").num_rows == 5
 
 
+class TestAppend:
+    """Rows are added to a partition, under a number that stands in the same commit."""
+
+    def test_the_number_of_the_last_write_is_the_partitions_own_and_outlives_upkeep(self, tmp_path: Path) -> None:
+        store = Lake(tmp_path)
+        assert store.written("benchmark", day=DAY, workflow="ads") is None
+        store.overwrite("benchmark", items(DAY, "ads", 3), day=DAY, workflow="ads", write=1)
+        store.append("benchmark", items(NEXT, "ads", 2), day=NEXT, workflow="ads", write=1)
+        store.append("benchmark", items(DAY, "ads", 2), day=DAY, workflow="ads", write=2)
+        store.append("benchmark", items(DAY, "ads", 0), day=DAY, workflow="ads", write=3)  # nothing, and yet a write
+        store.overwrite("benchmark", items(DAY, "ads", 5), day=DAY, workflow="ads")  # without a number: it stays
+        assert store.read("benchmark").num_rows == 2 + 5
+        for upkeep in (store.tidy, store.scrub):
+            upkeep("benchmark")
+            assert store.written("benchmark", day=DAY, workflow="ads") == 3
+            assert store.written("benchmark", day=NEXT, workflow="ads") == 1
+            assert store.written("benchmark", day=DAY, workflow="comms") is None
+
+    def test_many_small_files_become_few_and_those_of_other_partitions_are_left(self, tmp_path: Path) -> None:
+        store = Lake(tmp_path)
+        for write in (1, 2):
+            store.append("benchmark", items(NEXT, "ads", 1), day=NEXT, workflow="ads", write=write)
+        for write in range(1, lake.COMPACT_EVERY + 2):
+            store.append("benchmark", items(DAY, "ads", 2), day=DAY, workflow="ads", write=write)
+        assert len(store.files("benchmark", (DAY, DAY))) == 2
+        assert len(store.files("benchmark", (NEXT, NEXT))) == 2
+        assert store.read("benchmark").num_rows == 2 + 2 * (lake.COMPACT_EVERY + 1)
+
+    def test_rows_of_another_partition_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(AssertionError, match="2 rows do not belong to day 2026-01-06"):
+            Lake(tmp_path).append("benchmark", items(DAY, "ads", 2), day=NEXT, workflow="ads", write=1)
+
+    def test_the_log_names_the_partition_and_no_row(self, tmp_path: Path) -> None:
+        store = Lake(tmp_path)
+        for write in range(1, lake.COMPACT_EVERY + 1):
+            store.append("benchmark", items(DAY, "ads", 1, "secret"), day=DAY, workflow="ads", write=write)
+        logged = "\n".join(p.read_text() for p in (tmp_path / "benchmark" / "_delta_log").glob("*.json"))
+        told = [json.loads(line)["commitInfo"] for line in logged.splitlines() if "commitInfo" in line]
+        predicates = [one["operationParameters"].get("predicate") for one in told]
+        assert sorted(filter(None, predicates)) == ["""["day = '2026-01-05'","workflow = 'ads'"]"""]  # the compaction's
+        assert "secret" not in logged
+
+    def test_rows_are_found_by_the_values_of_a_column(self, tmp_path: Path) -> None:
+        store = Lake(tmp_path)
+        where = {"day": DAY, "workflow": "ads"}
+        wanted = lake.pa.array(["ads-2026-01-05-1", "ads-2026-01-06-0", "none"])
+        assert store.matching("benchmark", "item_id", wanted, **where, columns=["day"]).num_rows == 0
+        store.append("benchmark", items(NEXT, "ads", 3), day=NEXT, workflow="ads", write=1)
+        store.append("benchmark", items(DAY, "ads", 3), **where, write=1)
+        found = store.matching("benchmark", "item_id", wanted, **where, columns=["prompt", "item_id", "day"])
+        assert found.to_pylist() == [
+            {"prompt": [{"role": "user", "content": "hello"}], "item_id": "ads-2026-01-05-1", "day": DAY}
+        ]
+
+
 class TestConnect:
     """DuckDB over everything, read-only."""
 
