@@ -326,6 +326,7 @@ def extend_quarantine(  # noqa: PLR0913 - the partition of a home
     if not fresh.since and rows.num_rows:  # it is replaced: what batches have set aside stays
         before = lake.read("quarantine", days=(day, day), workflows=[workflow])
         rows = pa.concat_tables([rows, before.filter(pc.equal(before["path"], quarantine.LATER))])
+    rows = quarantine.unresolved(state, rows, day, workflow)
     if rows.num_rows:
         put(lake, Kind.REJECTS, (day, workflow), rows.sort_by("quarantine_id"), fresh)
 
@@ -341,6 +342,7 @@ def rebuild_quarantine(  # noqa: PLR0913 - the partition of a home
     fresh = claim(lake, state, Kind.REJECTS, (day, workflow))
     at_edge = landed(settings, state, Kind.REJECTS, (day, workflow), schema.QUARANTINE.arrow, until=fresh.write)
     rows = pa.concat_tables([at_edge, quarantine.of_rows(extra)]).sort_by("quarantine_id")
+    rows = quarantine.unresolved(state, rows, day, workflow)
     before = lake.read("quarantine", days=(day, day), workflows=[workflow], columns=["quarantine_id"])
     if fresh.files or set(rows["quarantine_id"].to_pylist()) != set(before["quarantine_id"].to_pylist()):
         lake.overwrite("quarantine", rows, day=day, workflow=workflow, write=fresh.write)

@@ -10,11 +10,14 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
 
 from loop import schema
 from loop.collect.events import mask
 from loop.collect.record import Record
 from loop.lake import from_rows
+from loop.state import State
 
 LATER: Final = "interactions"
 """The `path` of rows that were set aside after they had landed, when a batch was made of them."""
@@ -74,6 +77,18 @@ def of_rows(bad: pa.Table) -> pa.Table:
         }
         rows.append({name: row[name] for name in ("event_id", "day", "workflow", "source", "received_at")} | kept)
     return from_rows(rows, schema.QUARANTINE)
+
+
+def unresolved(state: State, rows: pa.Table, day: date, workflow: str) -> pa.Table:
+    """Rows of a partition of `quarantine` without those that a person took out of it.
+
+    They stay in the files in which they landed, so that a second import of them is known, and do not come back.
+    """
+    table = state.tables["resolutions"]
+    query = sa.select(table.c.quarantine_id).where(table.c.day == day, table.c.workflow == workflow)
+    with state.engine.connect() as connection:
+        gone = pa.array(connection.execute(query).scalars().all(), pa.string())
+    return rows.filter(pc.invert(pc.is_in(rows["quarantine_id"], gone))) if len(gone) else rows
 
 
 def _id(*parts: str) -> str:
