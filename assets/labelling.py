@@ -13,7 +13,7 @@ from loop.label import batches
     specs=[
         dg.AssetSpec(
             name,
-            deps=["interactions"],
+            deps=["interactions", "signals"],
             description=described(name),
             group_name="labelling",
             kinds={"deltalake", "duckdb"},

@@ -15,9 +15,11 @@ drain = dg.define_asset_job(
 
 daily_data = dg.define_asset_job(
     "daily_data",
-    selection=dg.AssetSelection.assets("interactions", "quarantine", "outcomes", "demonstrations", "preferences"),
+    selection=dg.AssetSelection.assets(
+        "interactions", "quarantine", "outcomes", "signals", "conduct", "demonstrations", "preferences"
+    ),
     partitions_def=BATCHES,
-    description="Collect, validate and label one day of one workflow. A batch that fails its suite is halted.",
+    description="Collect, validate, weigh and label one day of one workflow. A batch that fails its suite is halted.",
 )
 
 learn = dg.define_asset_job(

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Most tokens that a nano base is pretrained on: about a minute's worth."""
     sft_steps: int = Field(default=60, ge=0)
     dpo_steps: int = Field(default=30, ge=0)
+    signals: bool = True
+    """Whether labels weigh what `signals` says of their decisions; otherwise every decision counts alike."""
     held_out_share: float = Field(default=0.15, ge=0.0, le=0.5)
     """Share of writers, and of tasks, that is kept out of training for evaluation."""
     benchmark_items: int = Field(default=200, ge=1)

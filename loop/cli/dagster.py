@@ -26,6 +26,7 @@ _STAGES = {
     "collect": "collect",
     "outcomes": "collect",
     "interactions_batch_suite": "validate",
+    "weigh": "weigh",
     "label": "label",
     "training_set": "freeze",
     "policy": "train",

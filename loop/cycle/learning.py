@@ -24,6 +24,7 @@ from loop.release import registry, releases, taints
 from loop.release.releases import ModelVersion
 from loop.schema import Split
 from loop.train import corpus, dataset
+from loop.validate.signal_days import revised
 
 if TYPE_CHECKING:
     from loop.train.curve import Curve
@@ -71,6 +72,8 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
     fresh_rows = left_out = later = 0
     for name, read in versions.items():
         rows = labels(home, name, cycle, cutoff, split=Split.TRAIN, version=read)
+        if home.settings.signals:
+            rows = revised(home.lake, rows, cycle)
         is_fresh = pc.greater_equal(rows["received_at"], since)
         fresh, older = rows.filter(is_fresh), rows.filter(pc.invert(is_fresh))
         composed = dataset.compose(

@@ -33,7 +33,7 @@ class Labels:
         return self.interactions - sum(self.set_aside.values())
 
 
-def derive(interactions: pa.Table, *, held_out_share: float, seed: int = 0) -> Labels:
+def derive(interactions: pa.Table, *, held_out_share: float, seed: int = 0, signals: pa.Table | None = None) -> Labels:
     """Demonstrations and preferences of one batch.
 
     A later decision on the same suggestion ends the earlier one's validity (`superseded_at`) and does not delete it:
@@ -43,6 +43,10 @@ def derive(interactions: pa.Table, *, held_out_share: float, seed: int = 0) -> L
         interactions: rows of one or more partitions, in the schema of `interactions`.
         held_out_share: share of writers, and of tasks, whose rows are for evaluation only.
         seed: of the assignment of writers and tasks to a side.
+        signals: how much each decision says (schema `signals`); without, every one says all. A choice made where
+            people look anyway says less than one made where they seldom do: its pairs are weighted by the inverse of
+            the propensity that its place is examined, relative to the least examined place (Wang et al. 2018), which
+            `signals` bounds.
     """
     import duckdb
 
@@ -50,6 +54,7 @@ def derive(interactions: pa.Table, *, held_out_share: float, seed: int = 0) -> L
     connection.execute("SET TimeZone = 'UTC'")
     connection.register("interactions", interactions)
     connection.register("held_out", _held_out(interactions, held_out_share, seed))
+    connection.register("signals", schema.SIGNALS.empty() if signals is None else signals)
     connection.execute(_DECISIONS)
     demonstrations = connection.sql(_DEMONSTRATIONS).to_arrow_table()
     preferences = connection.sql(_PREFERENCES).to_arrow_table()
@@ -88,6 +93,10 @@ CREATE TABLE decisions AS
 WITH sided AS (
     SELECT *, employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false) AS is_held_out
     FROM interactions
+), weighed AS (
+    SELECT sided.*, coalesce(s.weight, 1.0) AS trusted, coalesce(least_seen.examination / s.examination, 1.0) AS inverse
+    FROM sided LEFT JOIN signals s USING (event_id)
+    CROSS JOIN (SELECT min(examination) AS examination FROM signals) AS least_seen
 )
 SELECT *,
     CASE WHEN is_held_out THEN 'held_out' ELSE 'train' END AS split,
@@ -96,11 +105,11 @@ SELECT *,
         ORDER BY {DECISION_ORDER}) AS superseded_at,
     coalesce(regexp_matches(final_text, '\S'), false) AS stands,
     list_filter(candidates, lambda c: c.position = chosen)[1] AS taken
-FROM sided
+FROM weighed
 """  # noqa: S608
 
 _SOURCE = (
-    "event_id, suggestion_id, day, workflow, employee, episode_id, task_id, split, 1.0 AS weight, received_at, "
+    "event_id, suggestion_id, day, workflow, employee, episode_id, task_id, split, trusted AS weight, received_at, "
     "superseded_at, batch"
 )
 
@@ -123,7 +132,7 @@ WITH others AS (
         taken.position AS chosen_position, other.position AS rejected_position,
         taken.logprob AS chosen_logprob, other.logprob AS rejected_logprob,
         * EXCLUDE (prompt, chosen, taken, other),
-        1.0 / count(*) OVER (PARTITION BY event_id) AS share
+        inverse / count(*) OVER (PARTITION BY event_id) AS share
     FROM others
     UNION ALL BY NAME
     SELECT 'edit' AS kind, prompt, final_text AS chosen_text, taken.text AS rejected,
@@ -136,7 +145,7 @@ WITH others AS (
 )
 SELECT md5('preference|' || event_id || '|' || kind || '|' || rejected_position) AS preference_id,
     kind, prompt, chosen_text AS chosen, rejected, chosen_position, rejected_position, chosen_logprob,
-    rejected_logprob, {_SOURCE.replace("1.0 AS weight", "share AS weight")}
+    rejected_logprob, {_SOURCE.replace("trusted AS weight", "trusted * share AS weight")}
 FROM pairs
 ORDER BY preference_id
 """  # noqa: S608

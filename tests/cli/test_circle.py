@@ -29,6 +29,7 @@ STAGES = [
     "serve",
     "collect",
     "validate",
+    "weigh",
     "label",
     "freeze",
     "train",

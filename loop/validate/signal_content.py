@@ -1,0 +1,195 @@
+"""What people on the whole hold to be a good answer to a prompt, learned from the decisions themselves.
+
+Agreement with peers, where hardly two people ever see the same item: a decision is judged by what the decisions of
+*other* people on similar items say. The model is a logistic regression on pairs of a prompt's and an answer's token
+(Bradley and Terry 1952, with features), of which whoever is judged has no part (cross-fitting by person), and whose
+teachers count as far as they are trusted, in turns: learning from crowds (Raykar et al. 2010, JMLR 11:1297).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix, vstack
+from scipy.special import expit
+
+from loop.validate.signal_features import ANSWER_BUCKETS, CANDIDATES, PROMPT_BUCKETS, Facts, Ints, Reals
+
+FOLDS: Final = 5
+"""Nobody is judged by a model that their own decisions helped to make."""
+MOST: Final = 20_000
+"""Decisions that a model learns from, the latest: what keeps its cost independent of history."""
+RIDGE: Final = 8.0
+"""Precision of the prior on a weight, whose mean is 0, in the first turn. In later ones each weight has its own
+(automatic relevance determination, MacKay 1994; Tipping 2001): most pairs of words mean nothing."""
+LOOSEST, TIGHTEST = 0.3, 1000.0
+STEPS: Final = 30
+_CHUNK: Final = 8_192
+
+Buckets = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Differences of features, each of which ought to be positive (or 1 rather than 0), by the row they came from."""
+
+    features: csr_matrix
+    """Over the pairs of buckets in `columns`."""
+    columns: Ints
+    label: Reals
+    weight: Reals
+    row: Ints
+    absolute: Reals
+    """1 where an answer was held against a standard rather than another answer: the intercept is theirs."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """One table of weights a fold, over prompt bucket x answer bucket."""
+
+    weights: NDArray[np.float32]
+    columns: Ints
+    fits: tuple[tuple[Reals, Reals], ...]
+    """Weights on `columns` (the intercept last) and the precision of their prior for the next turn, by fold."""
+
+    def quality(self, facts: Facts, fold: Ints) -> tuple[Reals, Reals]:
+        """How good each candidate (n by `CANDIDATES`) and each edited text (n) is held to be, in logits.
+
+        0 where there is no such text.
+        """
+        quality = np.zeros((len(facts), CANDIDATES))
+        final = np.zeros(len(facts))
+        for start in range(0, len(facts), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            prompt = _trimmed(facts.prompt[part], front=False)
+            for i in range(min(CANDIDATES, int(facts.shown[part].max(initial=0)))):
+                quality[part, i] = self._sums(prompt, _trimmed(facts.answers[part, i], front=True), fold[part])
+            edited = np.flatnonzero(facts.modified[part])
+            if len(edited):
+                texts = _trimmed(facts.final[part][edited], front=True)
+                final[start + edited] = self._sums(prompt[edited], texts, fold[part][edited])
+        return quality, final
+
+    def _sums(self, prompt: Buckets, answer: Buckets, fold: Ints) -> Reals:
+        at = (prompt[:, :, None] * ANSWER_BUCKETS + answer[:, None, :]).reshape(len(prompt), -1)
+        at += (fold * (PROMPT_BUCKETS * ANSWER_BUCKETS))[:, None].astype(np.int32)
+        return np.asarray(self.weights.reshape(-1)[at].sum(axis=1), np.float64)
+
+
+def folds(facts: Facts) -> Ints:
+    """The fold of each row's person: by hash, the same every day."""
+    of_person = np.array([zlib.crc32(name.encode()) % FOLDS for name in facts.employees] or [0], np.int64)
+    return np.asarray(of_person[facts.employee], np.int64)
+
+
+def examples(facts: Facts) -> Examples:
+    """What the latest `MOST` decisions say: the taken over the others, the edited over the taken, and what stood up."""
+    rows = np.flatnonzero(facts.decided & (facts.shown > 0))
+    rows = np.sort(rows[np.argsort(facts.day[rows], kind="stable")][-MOST:])
+    took = rows[(facts.chosen[rows] >= 0) & (facts.chosen[rows] < CANDIDATES)]
+    taken = facts.answers[took, facts.chosen[took]]
+    parts: list[tuple[Ints, Buckets, Buckets, float | Reals, float, float]] = []
+    for i in range(CANDIDATES):
+        other = (facts.shown[took] > i) & (facts.chosen[took] != i) & (facts.answers[took, i] != taken).any(axis=1)
+        pairs = took[other]
+        share = 1.0 / np.maximum(facts.shown[pairs] - 1, 1)
+        parts.append((pairs, taken[other], facts.answers[pairs, i], share, 1.0, 0.0))
+    edited = facts.modified[took] & ~facts.blank_edit[took] & facts.final[took].any(axis=1)
+    parts.append((took[edited], facts.final[took[edited]], taken[edited], 1.0, 1.0, 0.0))
+    nothing = np.zeros_like(taken)
+    kept = facts.accepted[took]
+    parts.append((took[kept], taken[kept], nothing[kept], 0.5, 1.0, 1.0))
+    parts.append((took[~kept], taken[~kept], nothing[~kept], 0.5, 0.0, 1.0))
+    for i in range(CANDIDATES):
+        refused = rows[facts.rejected[rows] & (facts.shown[rows] > i)]
+        share = 0.5 / facts.shown[refused]
+        parts.append(
+            (refused, facts.answers[refused, i], np.zeros((len(refused), taken.shape[1]), np.int32), share, 0.0, 1.0)
+        )
+    crossed = [_crossed(facts.prompt[r], plus, minus) for r, plus, minus, *_ in parts]
+    columns, places = np.unique(np.concatenate([c for _, c, _ in crossed]), return_inverse=True)
+    matrices, start = [], 0
+    for (count, cols, values), (r, *_) in zip(crossed, parts, strict=True):
+        at = places[start : start + len(cols)]
+        start += len(cols)
+        matrices.append(csr_matrix((values, at, np.concatenate([[0], count.cumsum()])), shape=(len(r), len(columns))))
+    spread = [np.broadcast_to(np.asarray(w, float), len(r)) for r, _, _, w, _, _ in parts]
+    return Examples(
+        features=vstack(matrices, format="csr"),
+        columns=columns,
+        label=np.concatenate([np.full(len(r), y) for r, _, _, _, y, _ in parts]),
+        weight=np.concatenate(spread),
+        row=np.concatenate([r for r, *_ in parts]),
+        absolute=np.concatenate([np.full(len(r), a) for r, _, _, _, _, a in parts]),
+    )
+
+
+def learn(found: Examples, trust: Reals, fold: Ints, before: Content | None = None) -> Content:
+    """Fit one model a fold on the examples of the other folds.
+
+    Args:
+        trust: of each interaction, 0 to 1: how much what it says counts.
+        fold: of each interaction.
+        before: of the same examples, the turn before.
+    """
+    none = (np.zeros(len(found.columns) + 1), np.full(len(found.columns), RIDGE))
+    weights = np.zeros((FOLDS, PROMPT_BUCKETS * ANSWER_BUCKETS), np.float32)
+    fits: list[tuple[Reals, Reals]] = []
+    for k in range(FOLDS):
+        use = np.flatnonzero((fold[found.row] != k) & (trust[found.row] > 0.01))
+        start, precision = before.fits[k] if before else (fits[-1][0], none[1]) if fits else none
+        fits.append(_fit(found, use, found.weight[use] * trust[found.row[use]], start, precision) if len(use) else none)
+        weights[k, found.columns] = fits[-1][0][:-1]
+    return Content(weights, found.columns, tuple(fits))
+
+
+def _fit(found: Examples, use: Ints, weight: Reals, start: Reals, precision: Reals) -> tuple[Reals, Reals]:
+    """Weights, the intercept last, and each one's precision for the next turn: logistic regression by L-BFGS."""
+    features, label, absolute = found.features[use], found.label[use], found.absolute[use]
+    transposed = features.T.tocsr()
+
+    def loss(w: Reals) -> tuple[float, Reals]:
+        margin = features @ w[:-1] + w[-1] * absolute
+        residual = weight * (expit(margin) - label)
+        value = weight @ (np.logaddexp(0.0, margin) - label * margin) + 0.5 * (precision @ w[:-1] ** 2)
+        return float(value), np.append(transposed @ residual + precision * w[:-1], residual @ absolute)
+
+    w = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x)
+    share = expit(features @ w[:-1] + w[-1] * absolute)
+    curvature = transposed.power(2) @ (weight * share * (1.0 - share))
+    own = 1.0 / (w[:-1] ** 2 + 1.0 / (curvature + precision))
+    return w, np.asarray(np.clip(own, LOOSEST, TIGHTEST))
+
+
+def _crossed(prompt: Buckets, plus: Buckets, minus: Buckets) -> tuple[Ints, Ints, Reals]:
+    """Per row the number of its features, then all columns and values: tokens of the one answer and not the other."""
+    prompt = _trimmed(prompt, front=False)
+    counts, columns, values = [], [], []
+    for start in range(0, len(prompt), _CHUNK):
+        p, a, b = (x[start : start + _CHUNK] for x in (prompt, plus, minus))
+        same = a[:, :, None] == b[:, None, :]
+        answer = np.concatenate([np.where(same.any(axis=2), 0, a), np.where(same.any(axis=1), 0, b)], axis=1)
+        sign = np.concatenate([np.ones(a.shape[1]), -np.ones(b.shape[1])])
+        used = (answer > 0).any(axis=0)
+        answer, sign = answer[:, used], sign[used]
+        there = (p[:, :, None] > 0) & (answer[:, None, :] > 0)
+        counts.append(there.sum(axis=(1, 2)))
+        columns.append((p[:, :, None].astype(np.int64) * ANSWER_BUCKETS + answer[:, None, :])[there])
+        values.append(np.broadcast_to(sign, there.shape)[there])
+    none = np.zeros(0, np.int64)
+    return (
+        np.concatenate([none, *counts]),
+        np.concatenate([none, *columns]),
+        np.concatenate([np.zeros(0), *values]),
+    )
+
+
+def _trimmed(tokens: Buckets, *, front: bool) -> Buckets:
+    """Without columns that nobody uses: padding stands at the front of answers and at the end of prompts."""
+    used = max(1, int((tokens > 0).any(axis=0).sum()))
+    return tokens[:, -used:] if front else tokens[:, :used]
