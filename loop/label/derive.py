@@ -1,6 +1,7 @@
 """What each decision honestly teaches, derived in bulk.
 
-An accepted text that still stands is a demonstration, and so is what a person made of a suggestion. A taken candidate
+An accepted text that still stands is a demonstration, and so is what a person made of a suggestion; not one of which
+the source says that it was changed later and not into what. A taken candidate
 is preferred over each other one that was shown; an edited text over the suggestion it came from, unless only white
 space was changed. A dismissed suggestion says that nothing shown was good enough, which is no preference between two
 texts: it is counted, not invented.
@@ -103,7 +104,7 @@ SELECT *,
     list_contains(purposes, CASE WHEN is_held_out THEN 'evaluation' ELSE 'training' END) AS consented,
     lead(received_at) OVER (PARTITION BY suggestion_id
         ORDER BY {DECISION_ORDER}) AS superseded_at,
-    coalesce(regexp_matches(final_text, '\S'), false) AS stands,
+    coalesce(regexp_matches(final_text, '\S'), false) AND NOT list_contains(reasons, 'edited_later') AS stands,
     list_filter(candidates, lambda c: c.position = chosen)[1] AS taken
 FROM weighed
 """  # noqa: S608
@@ -157,6 +158,7 @@ SELECT CASE
         WHEN NOT consented THEN 'no consent to ' || CASE split WHEN 'train' THEN 'training' ELSE 'evaluation' END
         WHEN decision = 'ignore' THEN 'ignored'
         WHEN decision = 'reject' THEN 'rejected: no preferred text'
+        WHEN list_contains(reasons, 'edited_later') THEN 'edited later: what stands in the end is not known'
         ELSE 'deleted: nothing stands and nothing else was shown'
     END AS reason, count(*)
 FROM decisions LEFT JOIN taught USING (event_id)

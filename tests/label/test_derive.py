@@ -151,6 +151,17 @@ def test_no_rows_teach_nothing() -> None:
     )
 
 
+def test_what_was_changed_later_into_nobody_knows_what_is_no_demonstration() -> None:
+    alone = [{"position": 0, "text": SHOWN[0], "logprob": None}]
+    tagged = {"reasons": ["edited_later"]}
+    found = labels(
+        decision(0, "accept", 0, SHOWN[0], candidates=alone, **tagged), decision(1, "accept", 0, SHOWN[0], **tagged)
+    )
+    assert found.demonstrations.num_rows == 0
+    assert found.preferences["event_id"].to_pylist() == ["e1", "e1"]  # it was still taken over what was shown beside it
+    assert found.set_aside == {"edited later: what stands in the end is not known": 1}
+
+
 @st.composite
 def _decisions(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from([d.value for d in Decision]))
