@@ -85,7 +85,7 @@ def killing_movers(environment: Mapping[str, str], seed: int, stop: threading.Ev
             assert moving.stdout is not None
             early = rng.random() < 0.1
             said = b"" if early else moving.stdout.readline()  # that it begins
-            time.sleep(rng.uniform(0.0, 1.5))
+            time.sleep(rng.uniform(0.0, 3.0))
             moving.kill()
             said += moving.stdout.read()
             killed["mover, starting" if not said else "mover, done" if b"moved" in said else "mover, moving"] += 1
