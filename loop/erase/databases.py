@@ -109,7 +109,7 @@ def clean(home: Home, subject: Subject, plan: Plan, step: Step) -> Cleaned:
     needles, urls = Needles(subject, plan), locate(home.settings)
     databases = {"loop": urls.loop, "dagster": urls.dagster, "mlflow": urls.mlflow}
     for name, url in databases.items():
-        with _connected(url) as connection_:
+        with connected(url) as connection_:
             if connection_ is not None:
                 step(f"looking through the database {name}")
                 done.masked |= {f"{name}.{table}": count for table, count in _mask(connection_, needles).items()}
@@ -121,17 +121,17 @@ def renew(home: Home, done: Cleaned, step: Step) -> None:
     """Write every table anew and cut the log, so that what was deleted is in no page and in no segment."""
     urls = locate(home.settings)
     for name, url in (("loop", urls.loop), ("dagster", urls.dagster), ("mlflow", urls.mlflow)):
-        with _connected(url) as connection:
+        with connected(url) as connection:
             if connection is not None:
                 done.tables += _rewrite(connection, lambda table, name=name: step(f"writing anew {name}.{table}"))
     step("cutting the database's log")
-    with _connected(urls.loop) as connection:
+    with connected(urls.loop) as connection:
         assert connection is not None
         _cut(home, connection, done)
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[psycopg2.extensions.connection | None]:
+def connected(url: str) -> Iterator[psycopg2.extensions.connection | None]:
     """A connection of its own; None where there is no such database yet."""
     import psycopg2
 

@@ -206,7 +206,7 @@ class _Erasure:
         return Counter(
             {
                 "ledger/keys": forgot.keys,
-                "ledger/suggestions": forgot.suggestions,
+                "ledger": forgot.suggestions,
                 "spool": spool.frames,
                 "spool/files that could not be read": spool.files,
                 "landing/files of nobody": orphans,
