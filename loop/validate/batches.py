@@ -69,6 +69,8 @@ def extend(settings: Settings, lake: Lake, state: State, day: date, workflow: st
         landing.extend_quarantine(settings, lake, state, day, workflow, extra=bad)
         outcomes.extend(settings, lake, state, day, workflow, decisions=good)
         if landed.num_rows:
+            if not fresh.since:  # written anew: of what was a batch here nothing is left
+                state.record_build(day, workflow, landed=0, digest="")
             put(lake, Kind.EVENTS, (day, workflow), good, fresh)
 
 

@@ -22,6 +22,7 @@ from loop.collect import files, landing, outcomes, quarantine
 from loop.collect.spool import Spool
 from loop.home import Home
 from loop.lake import Lake
+from loop.schema import BatchStatus
 from loop.validate import batches, inflow
 from loop.workflows import WORKFLOWS
 from tests.rows import DAY, NOON, decision, event
@@ -249,6 +250,11 @@ def test_a_lake_that_was_set_back_or_lost_gets_everything_again(home: Home, tmp_
     table.rename(tmp_path / "newer")
     copy.rename(table)
     assert after_draining(3) == ["0", "1", "2", "3"]
+    made = build(home, home.lake, day)
+    told = {"status": BatchStatus.ACCEPTED, "quarantined": 0, "reasons": [], "author": "test", "run_id": None}
+    home.state.record_batch(day=day, workflow="comms", digest=made.digest, rows=made.rows, **told)
+    assert landing.unread(home.state) == []
     table.rename(tmp_path / "lost")
-    assert after_draining(4) == ["0", "1", "2", "3", "4"]
+    assert after_draining(3) == ["0", "1", "2", "3"]
+    assert [partition for partition, _ in landing.unread(home.state)] == [(day, "comms")], "its batch went with it"
     spool.close()
