@@ -11,7 +11,7 @@ logs should do better, but for that and for the noise of the simulation. It is a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
@@ -28,10 +28,12 @@ from loop.simulate.streams import stream
 from loop.simulate.world import PLEASING, Reals, World
 from loop.workflows import BUILT_IN
 
-DRAWS: Final = 400
+DRAWS: Final = 256
 """People and moments drawn for each decision and kind."""
-WORLDS: Final = 24
+WORLDS: Final = 12
 """Truths drawn for a ring."""
+BRIEFS: Final = 24
+"""Briefs drawn that somebody may have read instead."""
 DWELL: Final = 0.4
 """Standard deviation of the log of a time (`people.dwell`)."""
 
@@ -48,67 +50,85 @@ class Draws:
     """Probability of taking the first place unread."""
 
 
-def posterior(organisation: Organisation, events: Sequence[Event]) -> dict[str, float]:
-    """Probability, for each employee with a decision among `events`, that they are of a kind of misconduct."""
+def posteriors(
+    organisation: Organisation, events: Sequence[Event], after: Sequence[int]
+) -> dict[int, dict[str, float]]:
+    """Probability, for each employee with a decision among `events`, that they are of a kind of misconduct.
+
+    Args:
+        after: numbers of a person's first decisions; each gives a set of probabilities.
+    """
     by_person: dict[str, list[Event]] = {}
     for event in events:
         if event["decision"] != "ignore":
             by_person.setdefault(event["employee"], []).append(event)
-    found = {}
+    shares = {kind: organisation.conduct.shares.get(kind, 0.0) for kind in Kind}
+    shares[Kind.HONEST] = 1.0 - sum(shares.values())
+    found: dict[int, dict[str, float]] = {n: {} for n in after}
     for person, mine in by_person.items():
-        logs = _likelihoods(organisation, sorted(mine, key=lambda e: str(e["shown_at"])))
-        shares = {kind: organisation.conduct.shares.get(kind, 0.0) for kind in Kind}
-        shares[Kind.HONEST] = 1.0 - sum(shares.values())
-        odds = {kind: np.log(share) + logs[kind] for kind, share in shares.items() if share > 0}
-        total = logsumexp(list(odds.values()))
-        found[person] = float(sum(np.exp(odds[k] - total) for k in odds if k in conducts.MISCONDUCT))
+        likelihoods = _Person.of(organisation, sorted(mine, key=lambda e: str(e["shown_at"]))[: max(after)])
+        for n in after:
+            odds = {kind: np.log(shares[kind]) + log for kind, log in likelihoods.after(n).items() if shares[kind] > 0}
+            total = logsumexp(list(odds.values()))
+            found[n][person] = float(sum(np.exp(odds[k] - total) for k in odds if k in conducts.MISCONDUCT))
     return found
 
 
-def _likelihoods(organisation: Organisation, events: Sequence[Event]) -> dict[Kind, float]:
-    """Log-likelihood of one person's decisions, in order, under each kind."""
-    world, workflow = organisation.world, events[0]["workflow"]
-    moments = [_Moment.of(organisation, event) for event in events]
-    rng = stream(organisation.seed, "optimal", events[0]["employee"])
-    draws = _draws(rng, len(moments[0].texts))
-    noise = {part: rng.normal(size=(DRAWS, len(v))) for part, v in BUILT_IN[workflow].parts.items()}
+@dataclass(frozen=True)
+class _Person:
+    """Log-likelihoods of one person's decisions, in order, one a decision, under each way to read and to be."""
 
-    def reads(truth: World, *, pace: float = 1.0, draws: Draws = draws, **slant: Any) -> Reals:
-        return np.array(
-            [m.read(truth.gains(workflow, m.brief.attributes), truth, draws, noise, pace, **slant) for m in moments]
+    events: Sequence[Event]
+    moments: Sequence[_Moment]
+    plain: Mapping[Kind, Reals]
+    rings: Sequence[Reals]
+    favourites: Sequence[Reals]
+    first: Reals
+
+    @classmethod
+    def of(cls, organisation: Organisation, events: Sequence[Event]) -> _Person:
+        world, workflow = organisation.world, events[0]["workflow"]
+        moments = [_Moment.of(organisation, event) for event in events]
+        rng = stream(organisation.seed, "optimal", events[0]["employee"])
+        draws = _draws(rng)
+        noise = {part: rng.normal(size=(DRAWS, len(v))) for part, v in BUILT_IN[workflow].parts.items()}
+
+        def reads(truth: World, *, pace: float = 1.0, draws: Draws = draws, **slant: Any) -> Reals:
+            gains = (truth.gains(workflow, m.brief.attributes) for m in moments)
+            return np.array(
+                [m.read(g, truth, draws, noise, pace, **slant) for m, g in zip(moments, gains, strict=True)]
+            )
+
+        others = [world.gains(workflow, conducts.another(rng, moments[0].brief).attributes) for _ in range(BRIEFS)]
+        unrelated = [logsumexp([m.read(g, world, draws, noise, 1.0) for g in others]) - np.log(BRIEFS) for m in moments]
+        expert = replace(draws, error=draws.error / conducts.EXPERT_SKILL, careless=0.0 * draws.careless)
+        target = conducts.favourite(organisation.seed, workflow, "target")
+        listed = BUILT_IN[workflow].parts.items()
+        return cls(
+            events,
+            moments,
+            {
+                Kind.HONEST: reads(world),
+                Kind.EXPERT: reads(world, pace=conducts.EXPERT_PACE, draws=expert),
+                Kind.PERFORMATIVE: np.array([m.unread(conducts.UNREAD_ACCEPTS) for m in moments]),
+                Kind.PLAUSIBLE: np.array(unrelated),
+                Kind.POISONER: reads(world, sign=-1.0, part=target[0], value=target[1], favour=conducts.TARGET),
+            },
+            [reads(World(int(rng.integers(2**31)))) for _ in range(WORLDS)],
+            [reads(world, part=part, value=v, favour=conducts.FAVOUR) for part, values in listed for v in values],
+            reads(world, draws=replace(draws, position_bias=np.full(DRAWS, conducts.FIRST))),
         )
 
-    honest = reads(world)
-    others = [conducts.another(rng, moments[0].brief) for _ in range(16)]
-    unrelated = [
-        logsumexp([m.read(world.gains(workflow, o.attributes), world, draws, noise, 1.0) for o in others])
-        - np.log(len(others))
-        for m in moments
-    ]
-    rings = [World(int(rng.integers(2**31))) for _ in range(WORLDS)]
-    expert = Draws(
-        draws.strictness,
-        draws.error * 1.0 / conducts.EXPERT_SKILL,
-        draws.position_bias,
-        draws.one_repair,
-        0 * draws.careless,
-    )
-    values = [(part, value) for part, listed in BUILT_IN[workflow].parts.items() for value in listed]
-    favourites = [reads(world, part=p, value=v, favour=conducts.FAVOUR).sum() for p, v in values]
-    first = Draws(draws.strictness, draws.error, np.full(DRAWS, conducts.FIRST), draws.one_repair, draws.careless)
-    target = conducts.favourite(organisation.seed, workflow, "target")
-    placed = logsumexp([reads(world, draws=first).sum(), logsumexp(favourites) - np.log(len(values))]) - np.log(2)
-    human = _human_gaps(events)
-    return {
-        Kind.HONEST: honest.sum() + human,
-        Kind.EXPERT: reads(world, pace=conducts.EXPERT_PACE, draws=expert).sum() + human,
-        Kind.PERFORMATIVE: sum(m.unread(conducts.UNREAD_ACCEPTS) for m in moments) + human,
-        Kind.PLAUSIBLE: float(np.sum(unrelated)) + human,
-        Kind.COLLUDING: logsumexp([reads(ring).sum() for ring in rings]) - np.log(len(rings)) + human,
-        Kind.BIASED: placed + human,
-        Kind.BOT: _bot(moments, events),
-        Kind.POISONER: reads(world, sign=-1.0, part=target[0], value=target[1], favour=conducts.TARGET).sum() + human,
-    }
+    def after(self, n: int) -> dict[Kind, float]:
+        """Log-likelihood of the first `n` decisions under each kind."""
+        human = _human_gaps(self.events[:n])
+        found = {kind: float(logs[:n].sum()) + human for kind, logs in self.plain.items()}
+        ring = [logs[:n].sum() for logs in self.rings]
+        value = logsumexp([logs[:n].sum() for logs in self.favourites]) - np.log(len(self.favourites))
+        found[Kind.COLLUDING] = float(logsumexp(ring) - np.log(len(ring))) + human
+        found[Kind.BIASED] = float(np.logaddexp(self.first[:n].sum(), value) - np.log(2)) + human
+        found[Kind.BOT] = _bot(self.moments[:n], self.events[:n])
+        return found
 
 
 @dataclass(frozen=True)
@@ -215,7 +235,7 @@ class _Moment:
         return float(kept + self._time(conducts.INSTANT))
 
 
-def _draws(rng: np.random.Generator, _: int) -> Draws:
+def _draws(rng: np.random.Generator) -> Draws:
     skill = np.clip(rng.normal(1.0, 0.2, DRAWS), 0.5, 1.5)
     tired = 1.0 + rng.uniform(0.1, 0.6, DRAWS) * rng.random(DRAWS)
     return Draws(

@@ -30,6 +30,8 @@ STRICTNESS: Final = (-1.6, -0.8, 0.0, 0.8, 1.6)
 _LIKELY: Final = np.log(np.array([0.1, 0.2, 0.4, 0.2, 0.1]))
 TEMPER: Final = 1.0
 """Power on the likelihoods that come from the content model, which is an estimate."""
+HARDLY: Final = 0.3
+"""Share of people's slopes on content at which decisions are still held to be unrelated to it."""
 FAVOUR: Final = 2.0
 """Standard deviation of the effect of a favourite word, in logits."""
 
@@ -41,7 +43,7 @@ class Way(StrEnum):
     UNREAD = "unread"
     """Faster than anybody reads, nearly all accepted."""
     UNRELATED = "unrelated"
-    """What is taken, accepted and edited has nothing to do with the content: unread, or in league against it."""
+    """What is taken, accepted and edited has little or nothing to do with the content: unread, or in league."""
     CONTRARY = "contrary"
     """What others hold to be worse is preferred."""
     PLACE = "place"
@@ -88,12 +90,15 @@ COUNTS: Final = (
 LIKELIHOODS: Final = (
     *(f"accept_{i}" for i in range(len(STRICTNESS))),
     *(f"accept_contrary_{i}" for i in range(len(STRICTNESS))),
+    *(f"accept_hardly_{i}" for i in range(len(STRICTNESS))),
     "choice",
     "choice_contrary",
+    "choice_hardly",
     "choice_place",
     "choice_others",
     "edit",
     "edit_contrary",
+    "edit_hardly",
     "peers",
 )
 STATISTICS: Final = (*COUNTS, *LIKELIHOODS)
@@ -153,8 +158,7 @@ def _statistics(facts: Facts, choices: Choices, quality: Reals, gain: Reals, pee
     timed, choosing, edited = np.isfinite(facts.seconds), chooses(facts), edits(facts)
     at = np.clip(facts.chosen, 0, CANDIDATES - 1)
     every = np.arange(len(facts))
-    standard = choices.standard + choices.accept_slope * choices.best(facts, quality)
-    contrary = choices.standard - choices.accept_slope * choices.best(facts, quality)
+    by_content = choices.accept_slope * choices.best(facts, quality)
     judged = facts.shown > 0
     alone = 1.0 / np.maximum(np.minimum(facts.shown, CANDIDATES) - 1, 1)
     by_chance = _copied_by_chance(facts)
@@ -178,16 +182,20 @@ def _statistics(facts: Facts, choices: Choices, quality: Reals, gain: Reals, pee
         "copied_by_chance": facts.reasoned * by_chance,
         "choice": np.where(choosing, choices.of(facts, quality)[every, at], 0.0),
         "choice_contrary": np.where(choosing, choices.of(facts, quality, sign=-1.0)[every, at], 0.0),
+        "choice_hardly": np.where(choosing, choices.of(facts, quality, sign=HARDLY)[every, at], 0.0),
         "choice_place": np.where(choosing, choices.of(facts, quality, sign=0.0)[every, at], 0.0),
         "choice_others": np.where(choosing & (facts.chosen > 0), np.log(alone), 0.0),
         "edit": np.where(edited, log_expit(choices.edit_slope * gain), 0.0),
         "edit_contrary": np.where(edited, log_expit(-choices.edit_slope * gain), 0.0),
+        "edit_hardly": np.where(edited, log_expit(HARDLY * choices.edit_slope * gain), 0.0),
         "peers": peers,
     }
     side = np.where(facts.accepted, 1.0, -1.0)
     for i, shift in enumerate(STRICTNESS):
-        found[f"accept_{i}"] = judged * log_expit(side * (standard + shift))
-        found[f"accept_contrary_{i}"] = judged * log_expit(side * (contrary + shift))
+        standard = choices.standard + shift
+        found[f"accept_{i}"] = judged * log_expit(side * (standard + by_content))
+        found[f"accept_contrary_{i}"] = judged * log_expit(side * (standard - by_content))
+        found[f"accept_hardly_{i}"] = judged * log_expit(side * (standard + HARDLY * by_content))
     return {name: np.asarray(column, np.float64) for name, column in found.items()}
 
 
@@ -252,9 +260,10 @@ def ways(total: Evidence) -> dict[Way, Reals]:
 
 def _likelihoods(total: Evidence) -> dict[Way, Reals]:
     s = dict(zip(STATISTICS, total.sums.T, strict=True))
-    accepts = np.stack([s[f"accept_{i}"] for i in range(len(STRICTNESS))])
-    contrary = np.stack([s[f"accept_contrary_{i}"] for i in range(len(STRICTNESS))])
-    accept = logsumexp(accepts + _LIKELY[:, None], axis=0)
+    accept, accept_contrary, accept_hardly = (
+        logsumexp(np.stack([s[f"{name}_{i}"] for i in range(len(STRICTNESS))]) + _LIKELY[:, None], axis=0)
+        for name in ("accept", "accept_contrary", "accept_hardly")
+    )
     refused = s["decided"] - s["accepted"]
     rate = (s["accepted"].sum() + 1.0) / (s["decided"].sum() + 2.0)
     accept_any = _counted(s["accepted"], refused, 4.0 * rate, 4.0 * (1.0 - rate))
@@ -279,8 +288,9 @@ def _likelihoods(total: Evidence) -> dict[Way, Reals]:
     one_place = _counted(s["first"], s["choices"] - s["first"], 20.0, 1.0) + s["choice_others"]
     any_edit = -s["edits"] * np.log(2.0)
     content = TEMPER * (accept + s["choice"] + s["edit"] + s["peers"])
-    nothing = TEMPER * (accept_any + any_place + any_edit)
-    against = TEMPER * (logsumexp(contrary + _LIKELY[:, None], axis=0) + s["choice_contrary"] + s["edit_contrary"])
+    hardly = TEMPER * (accept_hardly + s["choice_hardly"] + s["edit_hardly"])
+    nothing = np.logaddexp(TEMPER * (accept_any + any_place + any_edit), hardly) - np.log(2.0)
+    against = TEMPER * (accept_contrary + s["choice_contrary"] + s["edit_contrary"])
     ordinary = read + human + own_words
     placed = TEMPER * (np.logaddexp(accept, accept_all) - np.log(2.0) + one_place + s["edit"])
     return {
