@@ -26,6 +26,7 @@ from loop.home import Home
 from loop.lake import from_rows
 from loop.release import releases
 from loop.simulate import controls
+from loop.simulate.conduct import CONDUCTS
 from loop.simulate.organisation import Organisation
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ class Circle:
         self.home, self.dagster, self.world, self.watch = home, dagster, world, watch
         with watch.stage("people"):
             self.organisation = Organisation(
-                world.seed, employees=world.employees, workflows=world.workflows, edits=world.edits
+                world.seed,
+                employees=world.employees,
+                workflows=world.workflows,
+                edits=world.edits,
+                conduct=CONDUCTS[world.conduct],
             )
         self.channel: Channel = InProcess(home, world.seed)
         self._days_file = home.settings.truth / "days.jsonl"

@@ -26,6 +26,17 @@ class Control(StrEnum):
     """Decisions are permuted within a workflow before they are sent."""
 
 
+class Conduct(StrEnum):
+    """How the people who decide go about it; the panel is honest."""
+
+    CLEAN = "clean"
+    """Everybody honestly."""
+    CONTAMINATED = "contaminated"
+    """Half of them not: unread, by script, or against the loop."""
+    MIXED = "mixed"
+    """Some of every kind, fast experts among them."""
+
+
 @dataclass(frozen=True)
 class World:
     """What is simulated. A home holds one world: `loop run` again goes on with it."""
@@ -35,6 +46,7 @@ class World:
     workflows: tuple[str, ...]
     edits: bool
     control: Control
+    conduct: Conduct = Conduct.CLEAN
 
 
 def run(  # noqa: PLR0913, PLR0917 - one argument an option
@@ -43,6 +55,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
     employees: Annotated[int, typer.Option(min=4, help="People who decide.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the world: what fits what, and who works there.")] = 0,
     control: Annotated[Control, typer.Option(help="A run that must show no gain.")] = Control.NONE,
+    conduct: Annotated[Conduct, typer.Option(help="How people go about deciding.")] = Conduct.CLEAN,
     edits: Annotated[bool, typer.Option(help="Whether people may edit; without, they reject instead.")] = True,
     final_items: Annotated[int, typer.Option(min=1, help="Unseen prompts per workflow on which it ends.")] = 500,
     through_gateway: Annotated[
@@ -58,7 +71,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
     watch = Stopwatch()
     settings = config.load()
     workflows = check_workflows(workflow, schema.BUILT_IN)
-    world = World(seed, employees, workflows, edits, control)
+    world = World(seed, employees, workflows, edits, control, conduct)
     with contextlib.ExitStack() as stack:
         with watch.stage("services"):
             home = stack.enter_context(open_home(settings))
