@@ -25,6 +25,7 @@ from loop.errors import LoopError
 
 ASIDE: Final = ("*.bad", "*.torn", "*.tmp")
 """Files of the spool of which not all could be read."""
+_ATTEMPTS: Final = 5
 
 
 class Named(msgspec.Struct):
@@ -87,22 +88,33 @@ def look(settings: Settings, named: Named) -> Erased:
     """Count what spool and ledger hold of it, and add to `named` what is found; nothing is changed."""
     found = Erased()
     if settings.ledger.exists():
-        held = rocksdict.Rdict(
-            str(settings.ledger),
-            rocksdict.Options(raw_mode=True),
-            {"suggestions": rocksdict.Options(raw_mode=True)},
-            access_type=rocksdict.AccessType.read_only(),
-        )
-        try:
-            values = held.get_column_family("suggestions").items(from_key=b"r")
-            records = (bytes(v) for k, v in values if bytes(k).startswith(b"r"))  # type: ignore[arg-type]
-            found.suggestions = _add(named, records)
-        finally:
-            held.close()
+        found.suggestions = _look(settings.ledger, named)
     for path in _segments(settings):
         for frame in _readable(path):
             found.frames += _concerns(_decode_frame(frame), named, add=True)
     return found
+
+
+def _look(ledger: Path, named: Named) -> int:
+    """What `_add` says of a ledger that somebody else may have open and be rewriting."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            held = rocksdict.Rdict(
+                str(ledger),
+                rocksdict.Options(raw_mode=True),
+                {"suggestions": rocksdict.Options(raw_mode=True)},
+                access_type=rocksdict.AccessType.read_only(),
+            )
+            try:
+                values = held.get_column_family("suggestions").items(from_key=b"r")
+                return _add(named, (bytes(v) for k, v in values if bytes(k).startswith(b"r")))  # type: ignore[arg-type]
+            finally:
+                held.close()
+        except Exception as error:  # the binding raises bare Exception
+            if attempt == _ATTEMPTS - 1:
+                raise LoopError(f"{ledger}: expected to read the ledger, got {error}; erase again") from error
+            time.sleep(0.2)  # a file was replaced under it
+    raise AssertionError("unreachable")
 
 
 def _add(named: Named, records: Iterable[bytes]) -> int:

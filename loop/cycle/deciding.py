@@ -47,6 +47,11 @@ class Asked:
 
 def comparisons(home: Home, cycle: date, *, progress: Progress | None = None) -> Asked:
     """Answer the benchmark's items with challenger and champion, and lay the answers side by side, blind."""
+    with home.lake.pinned("benchmark"):  # an item that is erased meanwhile is looked for once it stands there
+        return _comparisons(home, cycle, progress)
+
+
+def _comparisons(home: Home, cycle: date, progress: Progress | None) -> Asked:
     settings = home.settings
     challenger, champion, attempt = contestants(home, cycle)
     items = answers.benchmark(home.lake, cycle, settings.benchmark_items)

@@ -51,8 +51,17 @@ def erase(home: Home, plan: Plan, step: Step) -> Counter[str]:
     return gone
 
 
+def scrub(home: Home, name: str, step: Step) -> None:
+    """Remove what a table was; and wait until all that was read of it has been written on (`Lake.pinned`)."""
+    step(f"removing what {name} was")
+    home.lake.scrub(name)
+
+
 def derived(home: Home, plan: Plan, step: Step) -> Counter[str]:
-    """The same for every other table of the lake. Comes after those that they are derived from were scrubbed."""
+    """The same for every other table of the lake, each before those that are made of it (as they stand in the schema).
+
+    Comes after the tables that they all are derived from were scrubbed.
+    """
     gone: Counter[str] = Counter()
     for name in schema.LAKE:
         if name in MADE_OF.values():
@@ -60,6 +69,7 @@ def derived(home: Home, plan: Plan, step: Step) -> Counter[str]:
         step(f"rewriting {name}")
         for place in sorted(partitions(home, name, plan)):
             gone[f"lake/{name}"] += _partition(home, name, place, plan)
+        scrub(home, name, step)
     return gone
 
 

@@ -18,7 +18,6 @@ from typing import Any, Final
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from loop import schema
 from loop.collect import erasing
 from loop.cycle import learning
 from loop.erase import databases, files, rows
@@ -215,16 +214,11 @@ class _Erasure:
 
     def _rows(self) -> Counter[str]:
         gone = rows.erase(self.home, self.plan, self.step)
-        self._scrub(*rows.MADE_OF.values())
+        for name in rows.MADE_OF.values():
+            rows.scrub(self.home, name, self.step)
         gone += rows.derived(self.home, self.plan, self.step)
         save(self.home, self.id, self.plan)  # comparisons, by which answers are found
-        self._scrub(*(name for name in schema.LAKE if name not in rows.MADE_OF.values()))
         return gone
-
-    def _scrub(self, *tables: str) -> None:
-        for name in tables:
-            self.step(f"removing what {name} was")
-            self.home.lake.scrub(name)
 
     def _sets(self) -> Counter[str]:
         root, events = self.home.settings.training_sets, self.plan.named.events

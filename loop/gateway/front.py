@@ -241,8 +241,8 @@ class Front:
         """Take from the ledger what a `loop erase` on this machine asks for."""
         try:
             await erasing.answer(self.settings.gateway, self.intake)
-        except (LoopError, OSError) as error:  # asked again in a second
-            self.log.say("refused", path="erase", why=str(error))
+        except Exception as error:  # noqa: BLE001 - it is tried again in a second, and sweeps must go on
+            self.log.say("refused", path="erase", why=str(error) if isinstance(error, LoopError) else repr(error))
 
     async def close(self) -> None:
         """Send off what telemetry holds and let go of reader and backend."""
