@@ -10,7 +10,7 @@ import sys
 import typer
 
 from loop import __version__
-from loop.cli import batches, cycle, data, erase, gateway, quarantine, run, service
+from loop.cli import batches, cycle, data, erase, gateway, privacy, quarantine, run, service
 from loop.errors import BadInputError, LoopError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.add_typer(erase.dataset, name="dataset")
 app.command("gateway")(gateway.gateway)
 app.add_typer(gateway.token, name="token")
 app.add_typer(gateway.key, name="key")
+app.add_typer(privacy.privacy, name="privacy")
 app.command("up")(service.up)
 app.command("down")(service.down)
 app.command("doctor")(service.doctor)

@@ -68,7 +68,8 @@ SUSPICIOUS: Final = (
     "[@\N{FULLWIDTH COMMERCIAL AT}]"
     r"|://|[wW]{3}\."
     r"|[^\P{Nd}0-9]"  # digits that are not ASCII; as part of a longer pattern they cost a hundred times as much
-    r"|[0-9](?:[^A-Za-z0-9<>\n]{0,3}[0-9]){5}"  # six digits in a row, more or less: cards, phones, identities
+    r"|[0-9](?:[^A-Za-z0-9<>\n]{0,3}[0-9]){6}"  # seven digits in a row, more or less: cards, phones, identities
+    r"|[A-Za-z]{2} ?[0-9]{2} ?[0-9]{2} ?[0-9]{2}|[0-9]{6}[-+A-Fa-fU-Yu-y][0-9]{3}"  # Britain's and Finland's identities
     r"|[0-9]\.[0-9]{1,3}\.[0-9]"  # IPv4
     r"|[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:"  # IPv6, MAC
     r"|[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-"  # MAC
@@ -282,7 +283,7 @@ def _identity(type_: str, pattern: str, module: str, context: str | None = None)
 _IDENTITIES: Final = (
     _identity("IBAN_CODE", r"[A-Z]{2}\d\d(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?", "iban"),
     _identity("US_ITIN", r"9\d\d-(?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])-\d{4}", "us.itin"),
-    _identity("US_SSN", r"(?!000|666|9)\d{3}([- ])(?!00)\d\d\1(?!0000)\d{4}", ""),
+    _identity("US_SSN", r"(?!000|666|9)\d{3}(?:-(?!00)\d\d-| (?!00)\d\d )(?!0000)\d{4}", ""),
     _identity(
         "US_SSN", r"(?!000|666|9)\d{3}(?!00)\d\d(?!0000)\d{4}", "", "ssn|social security(?: (?:number|no\\.?|#))?"
     ),
@@ -301,6 +302,9 @@ _IDENTITIES: Final = (
 )
 
 
+_IDENTITY: Final = re.compile("|".join(kind.pattern.pattern for kind in _IDENTITIES), re.ASCII | re.IGNORECASE)
+
+
 @cache
 def _valid(module: str) -> Callable[[str], bool]:
     is_valid = import_module(f"stdnum.{module}").is_valid
@@ -313,8 +317,10 @@ _BEGINS: Final = re.compile(r"(?<![\w-])(?=(?:[A-Z]{2} |[A-Z]{0,6})[0-9])", re.A
 
 
 def _identities(text: str) -> Iterator[Span]:
-    """Each kind is tried only where a word begins that has a digit in time: sixteen walks over a text would be slow."""
+    """Each kind is tried only where one may begin: sixteen walks over a text would be slow."""
     for begin in _BEGINS.finditer(text):
+        if not _IDENTITY.match(text, begin.start()):
+            continue
         for kind in _IDENTITIES:
             match = kind.pattern.match(text, begin.start())
             if match is None or (kind.context is not None and not kind.context.search(before(text, match.start()))):

@@ -28,7 +28,7 @@ GIGABYTE = 10**9
 def doctor(settings: Settings) -> list[Finding]:
     """Every finding, good and bad, in a second or two."""
     machine = (_python, _packages, _home, _disk, _memory, _cores)
-    checks = (*machine, _database, _dagster, _services, gateway_checks.checks, _loopback)
+    checks = (*machine, _database, _dagster, _services, gateway_checks.checks, _privacy, _loopback)
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -158,6 +158,22 @@ def _services(settings: Settings) -> Iterator[Finding]:
     orphans = "up" in dead
     detail = f"running: {', '.join(alive) or 'none'}" + (f"; died: {', '.join(dead)}" if dead else "")
     yield Finding("services", not orphans, detail, "loop down" if orphans else None)
+
+
+def _privacy(settings: Settings) -> Iterator[Finding]:
+    """What looks for personal data; spaCy is not imported for it."""
+    models = sorted({found.name for found in importlib.metadata.entry_points(group="spacy_models")})
+    if settings.privacy == "off":
+        yield Finding("privacy", True, "nothing is masked, as the setting privacy says")
+        return
+    told = f"spaCy models: {', '.join(models) or 'none'}"
+    if settings.privacy == "patterns":
+        yield Finding("privacy", True, f"patterns and checksums; names are not looked for ({told})")
+    elif models:
+        yield Finding("privacy", True, f"patterns, Presidio's recognisers, and names ({told})")
+    else:
+        mend = "pip install a spaCy model as en_core_web_lg, or set privacy to patterns, which is faster"
+        yield Finding("privacy", False, "patterns and Presidio's recognisers; no model finds names", mend)
 
 
 def _loopback(settings: Settings) -> Iterator[Finding]:

@@ -87,6 +87,7 @@ class Moved:
             "suggestions": self.suggestions,
             "partitions": len(self.partitions),
             "unreadable segments": len(self.bad),
+            **{f"masked {type_}": spans for type_, spans in self.events.masked.items()},
         }
 
 
