@@ -124,13 +124,13 @@ def test_a_text_that_fills_in_what_was_shown_masked_is_the_same_text_again(
     filled = f"Call {PHONE} or write to {MAIL}."
     done = land(
         line(candidates=shown, chosen=0, final_text=filled),
-        line(event_id="e2", candidates=shown, chosen=0, decision="modify", final_text=f"Please call {PHONE}."),
+        line(event_id="e2", candidates=shown, chosen=0, decision="modify", final_text=f"Ring {PHONE} or wait."),
         line(event_id="e3", candidates=shown, chosen=0, decision="modify", final_text=filled),
     )
     assert (done.accepted, done.quarantined) == (3, 0)
     texts = {row["event_id"]: row["final_text"] for row in events(settings, state)}
     assert texts["e1"] == shown[0]["text"]
-    assert texts["e2"] == "Please call <PHONE_NUMBER_2>."
+    assert texts["e2"] == "Ring <PHONE_NUMBER_2> or wait."
     assert texts["e3"] == "Call <PHONE_NUMBER_3> or write to <EMAIL_ADDRESS_2>."  # still a modify
 
 
