@@ -23,14 +23,15 @@ def batch_suite(context: dg.AssetCheckExecutionContext, home: HomeResource) -> d
     return dg.AssetCheckResult(
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.ERROR,
-        description="; ".join(verdict.reasons) or f"{len(verdict.findings)} rules hold",
+        description=verdict.told(),
         metadata={
             "verdict": verdict.status.value,
             "rows": verdict.report.rows,
             "set aside": verdict.quarantined,
             "findings": sum(not f.passed for f in verdict.findings),
-            "suite": dg.MetadataValue.md(verdict.report.markdown()),
+            "suite": dg.MetadataValue.md(verdict.report.broken()),
             "drift": dg.MetadataValue.md(verdict.drift_table()),
+            "rules that hold": dg.MetadataValue.md(verdict.report.kept()),
             "suite version": f"{suite.version} ({suite.digest})" if suite else "none: there are no rows",
             "batch": verdict.digest,
             "page": dg.MetadataValue.path(str(verdict.page)),

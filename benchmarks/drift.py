@@ -109,7 +109,7 @@ PLANTED: dict[str, tuple[str, Callable[[Rows], Rows]]] = {
         _texts(0.1, lambda t: t.translate(MOJIBAKE), "prompt"),
     ),
     "all prompts in a broken encoding": ("prompt n-grams", _texts(1.0, lambda t: t.translate(MOJIBAKE), "prompt")),
-    "a third of the rows": ("volume", lambda rows: rows[: len(rows) // 4]),
+    "a quarter of the rows": ("volume", lambda rows: rows[: len(rows) // 4]),
     "everything four times": (
         "volume",
         lambda rows: [r | {"event_id": f"{n}{r['event_id']}"} for n in range(4) for r in rows],

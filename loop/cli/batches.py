@@ -53,15 +53,20 @@ def hold_release(
     json: bool = output.Json,
 ) -> None:
     """Let a held batch through, with author, time and reason; then run its data job again."""
+    from loop.collect import landing
     from loop.validate import verdicts
 
     workflow_of(workflow)
     with open_home(config.load()) as home:
         verdict = verdicts.release(home.state, day.date(), workflow, reason=reason, author=getpass.getuser())
+        more = (day.date(), workflow) in dict(landing.unread(home.state))
     if json:
-        output.emit_json(verdict)
-    else:
-        output.stdout.print(f"{verdict['day']} {verdict['workflow']} is let through by {verdict['author']}: {reason}")
+        output.emit_json(verdict | {"more_has_landed": more})
+        return
+    told = f"{verdict['day']} {verdict['workflow']} is let through by {verdict['author']}: {reason}"
+    output.stdout.print(told, soft_wrap=True)
+    if more:
+        output.stdout.print("More has landed since it was judged: its next run judges it anew.", soft_wrap=True)
 
 
 @suites.command("list")

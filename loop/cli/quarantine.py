@@ -46,7 +46,12 @@ def list_(
     if json:
         output.emit_json({"rows": rows.num_rows, "reasons": counted, "shown": shown})
         return
-    output.table(f"{rows.num_rows} rows in quarantine", columns, [[row[name] for name in columns] for row in shown])
+    for row in shown:  # a line each, whole: ids are there to be copied
+        told = f"{row['quarantine_id']}  {row['day']} {row['workflow']}  {row['explanation']}"
+        output.stdout.print(told, soft_wrap=True, markup=False, highlight=False)
+    if rows.num_rows > len(shown):
+        output.stdout.print(f"... and {rows.num_rows - len(shown)} more: --limit, --json")
+    output.stdout.print(f"{rows.num_rows} rows in quarantine")
     if counted:
         output.table("By main reason", ["reason", "rows"], list(counted.items()))
 

@@ -39,7 +39,7 @@ class Verdict:
     report: BatchReport
     drifts: tuple[Drift, ...]
     override: str | None = None
-    """The reason for which a person let it through."""
+    """The person who let it through, and the reason."""
     page: Path | None = None
     """Its page in Data Docs."""
 
@@ -57,6 +57,13 @@ class Verdict:
         """Why it is held, or would be."""
         return tuple(f"{f.rule}: {f.observed}" for f in self.findings if f.blocking and not f.passed)
 
+    def told(self) -> str:
+        """In a sentence: why it is held, or who let it through in spite of what, or how many rules hold."""
+        why = "; ".join(self.reasons)
+        if self.override:
+            return f"let through by {self.override} (would be held for {why})"
+        return why or f"{sum(f.passed for f in self.findings)} of {len(self.findings)} rules hold"
+
     def markdown(self) -> str:
         """The whole verdict as a page."""
         by = self.report.suite.title if self.report.suite else "no suite: there are no rows"
@@ -64,8 +71,9 @@ class Verdict:
         told = f"{rows}. Attempt {self.attempt}, batch `{self.digest}`, {by}."
         lines = [f"# {self.day} {self.workflow}: {self.status}", "", told]
         if self.override:
-            lines += ["", f"Let through by a person: {self.override}"]
-        return "\n".join([*lines, "", "## Suite", "", self.report.markdown(), "", "## Drift", "", self.drift_table()])
+            lines += ["", f"Let through by {self.override}"]
+        lines += ["", "## Suite", "", self.report.broken(), "", "## Drift", "", self.drift_table()]
+        return "\n".join([*lines, "", "## Rules that hold", "", self.report.kept()])
 
     def drift_table(self) -> str:
         """A table for Dagster's metadata: what drifted first, each figure with its bound and the reason for it."""
@@ -105,7 +113,11 @@ def judge(  # noqa: PLR0913 - the partition of a home
         run_id=run_id,
     )
     _keep(state, day, workflow, digest, counts)
-    told = replace(verdict, attempt=attempt, override="; ".join(override["reasons"]) if override else None)
+    told = replace(
+        verdict,
+        attempt=attempt,
+        override=f"{override['author']}: {'; '.join(override['reasons'])}" if override else None,
+    )
     page = pages.write(settings.data_docs, day, workflow, attempt, markdown=told.markdown(), result=report.result)
     return replace(told, page=page)
 

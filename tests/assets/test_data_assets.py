@@ -45,7 +45,7 @@ def test_a_day_goes_from_landing_to_labels(home: Home, job: dg.JobDefinition) ->
     result = run(job)
     assert result.success
     told = materialized(result)
-    assert {name: m["dagster/row_count"] for name, m in told.items()} == {
+    assert {name: m["dagster/row_count"] for name, m in told.items() if name not in {"signals", "conduct"}} == {
         "interactions": 100,
         "quarantine": 0,
         "demonstrations": 70,

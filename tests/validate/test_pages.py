@@ -3,13 +3,17 @@ from __future__ import annotations
 from datetime import date, timedelta
 from pathlib import Path
 
+import pytest
+
 from loop.validate import pages, suites
 from tests.rows import interactions, ordinary_day
 
 DAY = date(2026, 1, 5)
 
 
-def test_a_verdict_has_a_page_of_great_expectations_and_one_that_needs_no_network(tmp_path: Path) -> None:
+def test_a_verdict_has_a_page_of_great_expectations_and_one_that_needs_no_network(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = ordinary_day()
     rows[3]["dwell_ms"] = 10**9
     report = suites.run(interactions(*rows), "comms")
@@ -18,6 +22,7 @@ def test_a_verdict_has_a_page_of_great_expectations_and_one_that_needs_no_networ
     rendered = page.with_suffix(".html").read_text()
     assert "interactions_comms" in rendered
     assert "dwell_ms" in rendered
+    assert not caplog.records  # it logs what it cannot render
     assert not any(text in rendered for text in ("draft number", "first", "person 3", ">e3<"))
     assert "comms/2026-01-05-attempt-000001.md" in (tmp_path / "index.html").read_text()
 

@@ -150,7 +150,8 @@ def test_texts_are_never_quoted() -> None:
     for row in rows[:30]:
         row["prompt"] = [{"role": "user", "content": ""}]
         row["final_text"] = "my private thoughts" if row["final_text"] else None
-    markdown = suites.run(interactions(*rows), "comms").markdown()
+    report = suites.run(interactions(*rows), "comms")
+    markdown = report.broken() + report.kept()
     assert "e0, e1, e2, e3, e4" in markdown
     assert "private" not in markdown
     assert "first" not in markdown

@@ -77,8 +77,9 @@ def test_a_day_unlike_the_week_before_it_is_held_and_does_not_become_usual(home:
 
     verdicts.release(home.state, days[7], "comms", reason="we moved to Berlin", author="lead")
     let = judge(home, days[7])
-    assert (let.status, let.override) == (BatchStatus.OVERRIDDEN, "we moved to Berlin")
-    assert "Let through by a person: we moved to Berlin" in let.markdown()
+    assert (let.status, let.override) == (BatchStatus.OVERRIDDEN, "lead: we moved to Berlin")
+    assert "Let through by lead: we moved to Berlin" in let.markdown()
+    assert let.told() == f"let through by lead: we moved to Berlin (would be held for {'; '.join(held.reasons)})"
     assert verdicts.reference(home.state, days[8], "comms").days == 8
 
 

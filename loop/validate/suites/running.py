@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,9 +67,15 @@ class BatchReport:
     def reasons(self) -> tuple[str, ...]:
         return tuple(f"{f.rule}: {f.observed}" for f in self.failures)
 
-    def markdown(self) -> str:
-        """A table for Dagster's metadata: what failed first, with examples and the reason of the bound."""
-        return markdown(self.findings)
+    def broken(self) -> str:
+        """A table of what failed, with examples and the reason of the bound; or that nothing did."""
+        failed = [f for f in self.findings if not f.passed]
+        held = f"{len(self.findings) - len(failed)} of {len(self.findings)} rules hold."
+        return f"{held}\n\n{markdown(failed)}" if failed else held
+
+    def kept(self) -> str:
+        """A table of the rules that hold."""
+        return markdown([f for f in self.findings if f.passed], examples=False)
 
 
 def markdown(findings: Sequence[Finding], *, examples: bool = True) -> str:
@@ -103,7 +110,7 @@ def run(rows: pa.Table | duckdb.DuckDBPyConnection, workflow: str, *, history: i
             _finding(rule, found[name], connection, count, blocking=_holds(rule, usual=usual, imported=imported))
             for name, rule in rules.items()
         )
-    return BatchReport(count, findings, suite, result.to_json_dict())
+    return BatchReport(count, findings, suite, json.loads(json.dumps(result.to_json_dict())))  # without numpy
 
 
 def _about(connection: duckdb.DuckDBPyConnection) -> tuple[int, bool]:
@@ -175,7 +182,7 @@ def _raised(info: Mapping[str, Any]) -> str | None:
 
 
 def _mark(finding: Finding) -> str:
-    return "✓" if finding.passed else "✗ held" if finding.blocking else "! finding"
+    return "✓" if finding.passed else "✗\u00a0held" if finding.blocking else "!\u00a0finding"
 
 
 def _cell(text: str) -> str:
