@@ -158,8 +158,17 @@ def mask_raw(raw: str, explanation: str, find: Find, *, ids: frozenset[str] = fr
         masked = masked if veil.counts else raw
     else:
         hidden = _inside(value, veil, ids)
-        masked = json.dumps(hidden, ensure_ascii=False) if veil.counts else raw
+        masked = _dumped(hidden) if veil.counts else raw
     return masked, veil.mask(explanation), veil.counts
+
+
+def _dumped(value: Any) -> str:
+    """JSON as text that can be stored: half a surrogate pair stays an escape, as it came."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isascii() or not _SURROGATE.search(text) else json.dumps(value)
+
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

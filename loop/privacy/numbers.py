@@ -138,6 +138,8 @@ def _pieces(text: str, start: int, end: int) -> Iterator[Span]:
             if digits[last] - digits[at] < _LEAST:
                 break
             tail = start + words[last - 1][1]
+            if not text[tail - 1].isdigit():
+                continue  # a dash behind it is none of it
             if digits[last] - digits[at] > _MOST + _LONGEST_EXTENSION or (form := _form(text[head:tail])) is None:
                 continue
             score = 0.8 if _unmistakable(form) else 0.0

@@ -115,3 +115,9 @@ def test_raw_without_personal_data_stays_as_it_is(raw: str) -> None:
 
 def test_raw_that_is_no_json_is_masked_throughout_however_it_is_spelled() -> None:
     assert mask_raw(r'{"a": "jane\u0040example.org", "b', "", find)[0] == '{"a": "<EMAIL_ADDRESS_1>", "b'
+
+
+def test_half_a_surrogate_pair_stays_an_escape() -> None:
+    raw, told, _ = mask_raw(r'{"a": "\ud800 é jane@example.org"}', "", find)
+    assert raw == r'{"a": "\ud800 \u00e9 <EMAIL_ADDRESS_1>"}'
+    assert told == ""

@@ -105,6 +105,10 @@ def test_it_is_no_personal_data(text: str) -> None:
     assert find(text) == []
 
 
+def test_a_dash_behind_a_number_is_none_of_it() -> None:
+    assert [(s.start, s.end) for s in find("718-622-0221 - 24 hours")] == [(0, 12)]
+
+
 def test_a_card_is_a_card_though_a_telephone_number_might_begin_in_it() -> None:
     text = "call me, my card is 4539 9889 1572 0591 and my line 030 1234 5678"
     assert [(text[s.start : s.end], s.type) for s in find(text)] == [
