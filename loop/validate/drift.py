@@ -79,7 +79,19 @@ def compare(day: Profile, before: Sequence[Profile], *, imported: bool) -> list[
         imported: whether the batch is an imported past; then nothing holds it.
     """
     usual = len(before) >= HISTORY and not imported
-    return [volume(day, before, usual=usual), *(_judged(distance, day, before, usual=usual) for distance in DISTANCES)]
+    days = [profile for profile in before if profile.rows >= LEAST_ROWS]
+    if day.rows < LEAST_ROWS or len(days) < LEAST_DAYS:
+        short = f"{day.rows} rows" if day.rows < LEAST_ROWS else f"{len(days)} days before"
+        why = f"from {LEAST_ROWS} rows and {LEAST_DAYS} days of as many on"
+        rest = [
+            Drift(distance.name, None, None, distance.halts, True, False, f"not measured: {short}", why)
+            for distance in DISTANCES
+        ]
+    else:
+        others = [(one, pooled(days[:i] + days[i + 1 :])) for i, one in enumerate(days)]
+        whole = pooled(days)
+        rest = [_judged(distance, day, whole, others, usual=usual) for distance in DISTANCES]
+    return [volume(day, before, usual=usual), *rest]
 
 
 def volume(day: Profile, before: Sequence[Profile], *, usual: bool) -> Drift:
@@ -103,15 +115,12 @@ def volume(day: Profile, before: Sequence[Profile], *, usual: bool) -> Drift:
     return Drift("volume", ratio, reach, reach, passed, not passed and usual, told, why)
 
 
-def _judged(distance: Distance, day: Profile, before: Sequence[Profile], *, usual: bool) -> Drift:
-    reference = [profile for profile in before if profile.rows >= LEAST_ROWS]
-    if day.rows < LEAST_ROWS or len(reference) < LEAST_DAYS:
-        short = f"{day.rows} rows" if day.rows < LEAST_ROWS else f"{len(reference)} days before"
-        why = f"from {LEAST_ROWS} rows and {LEAST_DAYS} days of as many on"
-        return Drift(distance.name, None, None, distance.halts, True, False, f"not measured: {short}", why)
-    measured = distance.measure(day, pooled(reference))
-    others = [distance.measure(one, pooled([p for p in reference if p is not one])) for one in reference]
-    known = [each for each in others if each is not None]
+def _judged(
+    distance: Distance, day: Profile, whole: Profile, others: Sequence[tuple[Profile, Profile]], *, usual: bool
+) -> Drift:
+    """One distance of a day from the days before it, `whole`; `others` are each of them with all but it, pooled."""
+    measured = distance.measure(day, whole)
+    known = [each for each in (distance.measure(one, rest) for one, rest in others) if each is not None]
     if measured is None or len(known) < LEAST_DAYS:
         return Drift(distance.name, None, None, distance.halts, True, False, "not measured: too few", distance.unit)
     figure, scale = measured
