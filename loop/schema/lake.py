@@ -91,7 +91,7 @@ QUARANTINE: Final = Table(
         Column("line", INT, "line or record in the source, from 1"),
         Column("reasons", TEXTS, "machine-readable reasons, the first is the main one"),
         Column("explanation", TEXT, "what was expected and what came"),
-        Column("raw", TEXT, "the row as it came (undecodable bytes escaped)", Privacy.TEXT),
+        Column("raw", TEXT, "the row as it came (undecodable bytes escaped, personal data masked)", Privacy.TEXT),
         Column("received_at", TIME, "when it came in"),
     ),
 )
