@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import glob
 import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
@@ -269,7 +268,7 @@ class Lake:
         if table in mine:
             yield
             return
-        with self.entered(table, kind):
+        with self._entered(table, kind):
             mine.add(table)
             try:
                 yield
@@ -277,7 +276,7 @@ class Lake:
                 mine.remove(table)
 
     @contextmanager
-    def entered(self, table: str, kind: int = fcntl.LOCK_SH) -> Iterator[None]:
+    def _entered(self, table: str, kind: int) -> Iterator[None]:
         """The lock itself.
 
         Everybody passes a gate, which whoever wants to be alone keeps shut until the others are gone: else readers that
@@ -312,21 +311,25 @@ def from_rows(rows: Sequence[dict[str, Any]], table: schema.Table) -> pa.Table:
     return conform(pa.Table.from_pylist(list(rows), schema=table.arrow), table)
 
 
-def connect(lake: Lake, state: dict[str, pa.Table]) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def connect(lake: Lake, state: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A short-lived in-memory DuckDB that sees every table of the lake, and the given ones of the state, as views.
 
-    External access is off but for the lake's own folder, and the configuration is locked. As long as it lives, no file
-    that it may read is removed. Columns on people's conduct are left out: nobody is shown another's.
+    External access is off but for the lake's own folder, and the configuration is locked. Within, no file that it may
+    read is removed. Columns on people's conduct are left out: nobody is shown another's.
     """
     import duckdb
 
-    connection = duckdb.connect(":memory:")
-    held = ExitStack()
-    weakref.finalize(connection, held.close)
+    with lake.pinned(*schema.LAKE), duckdb.connect(":memory:") as connection:
+        _show(connection, lake, state)
+        yield connection
+
+
+def _show(connection: duckdb.DuckDBPyConnection, lake: Lake, state: dict[str, pa.Table]) -> None:
+    """Make the views, and shut everything else."""
     root = str(lake.root)
     connection.execute(f"SET allowed_directories = ['{_quoted(root)}/']")
     for name, table in schema.LAKE.items():
-        held.enter_context(lake.entered(name))
         files = lake.files(name)
         shown = [c.name for c in table.columns if c.privacy is not schema.Privacy.CONDUCT]
         if not files:
@@ -339,7 +342,6 @@ def connect(lake: Lake, state: dict[str, pa.Table]) -> duckdb.DuckDBPyConnection
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    return connection
 
 
 def _parquet(files: Sequence[str]) -> str:

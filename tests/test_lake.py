@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime
 from multiprocessing import get_context
@@ -182,17 +184,16 @@ class TestConnect:
 
     def test_every_table_is_there_from_the_start(self, tmp_path: Path) -> None:
         state = {name: table.empty() for name, table in schema.STATE.items()}
-        connection = lake.connect(Lake(tmp_path), state)
-        for name, table in schema.TABLES.items():
-            assert connection.execute(f"SELECT count(*) FROM {name}").fetchall() == [(0,)]
-            columns = connection.execute(f"DESCRIBE {name}").fetchall()
-            assert [c[0] for c in columns] == [c.name for c in table.columns if c.privacy is not Privacy.CONDUCT]
+        with lake.connect(Lake(tmp_path), state) as connection:
+            for name, table in schema.TABLES.items():
+                assert connection.execute(f"SELECT count(*) FROM {name}").fetchall() == [(0,)]
+                columns = connection.execute(f"DESCRIBE {name}").fetchall()
+                assert [c[0] for c in columns] == [c.name for c in table.columns if c.privacy is not Privacy.CONDUCT]
 
     def test_nobody_is_shown_how_far_somebody_is_trusted(self, tmp_path: Path) -> None:
         hidden = {(t.name, c.name) for t in schema.LAKE.values() for c in t.columns if c.privacy is Privacy.CONDUCT}
         assert {("signals", "weight"), ("conduct", "trust"), ("demonstrations", "weight")} <= hidden
-        connection = lake.connect(Lake(tmp_path), {})
-        with pytest.raises(duckdb.BinderException):
+        with lake.connect(Lake(tmp_path), {}) as connection, pytest.raises(duckdb.BinderException):
             connection.execute("SELECT employee, avg(weight) FROM demonstrations GROUP BY employee")
 
     def test_rows_come_with_their_partition_and_their_zone(self, tmp_path: Path) -> None:
@@ -200,13 +201,15 @@ class TestConnect:
         store = Lake(home)
         store.overwrite("benchmark", items(DAY, "ads", 2), day=DAY, workflow="ads")
         query = "SELECT day, workflow, count(*), prompt[1].content FROM benchmark GROUP BY ALL"
-        assert lake.connect(store, {}).execute(query).fetchall() == [(DAY, "ads", 2, "hello")]
+        with lake.connect(store, {}) as connection:
+            assert connection.execute(query).fetchall() == [(DAY, "ads", 2, "hello")]
         assert quote("it's a=b") != "it's a=b"  # what Delta makes of such a path; `files` undoes it
 
     def test_times_are_utc(self, tmp_path: Path) -> None:
         now = datetime(2026, 1, 5, 12, tzinfo=UTC)
         rows = lake.pa.table({"moment": lake.pa.array([now], lake.pa.timestamp("us", tz="UTC"))})
-        got = lake.connect(Lake(tmp_path), {"state": rows}).execute("SELECT moment FROM state").fetchone()
+        with lake.connect(Lake(tmp_path), {"state": rows}) as connection:
+            got = connection.execute("SELECT moment FROM state").fetchone()
         assert got is not None
         assert got[0] == now
 
@@ -223,8 +226,64 @@ class TestConnect:
         ],
     )
     def test_nothing_else_can_be_reached(self, tmp_path: Path, query: str) -> None:
-        with pytest.raises(duckdb.Error):
-            lake.connect(Lake(tmp_path), {}).execute(query)
+        with lake.connect(Lake(tmp_path), {}) as connection, pytest.raises(duckdb.Error):
+            connection.execute(query)
+
+
+class TestScrub:
+    """A table loses its past, and waits for those who are at it."""
+
+    def test_nothing_of_what_a_table_was_is_left(self, tmp_path: Path) -> None:
+        store = Lake(tmp_path)
+        for text in ("before", "meanwhile", "now"):
+            store.overwrite("benchmark", items(DAY, "ads", 2, text), day=DAY, workflow="ads")
+        (tmp_path / "benchmark" / "orphan.parquet").write_bytes(b"of a killed writer")
+        assert store.scrub("benchmark") == 3
+        assert store.read("benchmark").num_rows == 2
+        left = sorted(path.name for path in (tmp_path / "benchmark").rglob("*") if path.is_file())
+        assert len([name for name in left if name.endswith("snappy.parquet")]) == 1
+        assert [name for name in left if name[:1] == "0"] == [
+            f"{store.version('benchmark'):020d}.checkpoint.parquet",
+            f"{store.version('benchmark'):020d}.json",
+        ]
+        store.overwrite("benchmark", items(DAY, "ads", 3, "then"), day=DAY, workflow="ads")
+        assert store.read("benchmark").num_rows == 3
+        assert store.scrub("outcomes") == 0, "there is no such table yet"
+
+    def test_it_waits_for_readers_and_readers_that_overlap_do_not_keep_it_waiting(self, tmp_path: Path) -> None:
+        store = Lake(tmp_path)
+        store.overwrite("benchmark", items(DAY, "ads", 2), day=DAY, workflow="ads")
+        done = threading.Event()
+
+        def overlap() -> None:
+            while not done.is_set():
+                with Lake(tmp_path).pinned("benchmark"):
+                    time.sleep(0.02)
+
+        readers = [threading.Thread(target=overlap) for _ in range(4)]
+        with store.pinned("benchmark"):
+            version = store.version("benchmark")
+            store.overwrite("benchmark", items(DAY, "ads", 3), day=DAY, workflow="ads")
+            scrub = threading.Thread(target=lambda: Lake(tmp_path).scrub("benchmark"))
+            scrub.start()
+            time.sleep(0.2)
+            assert scrub.is_alive()
+            assert store.read("benchmark", version=version).num_rows == 2, "who has it enters again"
+        for reader in readers:
+            reader.start()
+        scrub.join(20)
+        done.set()
+        assert not scrub.is_alive()
+        for reader in readers:
+            reader.join()
+
+    def test_a_table_is_scanned_to_its_end_and_what_old_files_lack_is_null(self, tmp_path: Path) -> None:
+        store = Lake(tmp_path)
+        for n, workflow in enumerate(("ads", "comms"), 1):
+            store.overwrite("benchmark", items(DAY, workflow, n), day=DAY, workflow=workflow)
+        rows = [row for part in store.scan("benchmark", ["item_id", "workflow"]) for row in part.to_pylist()]
+        assert sorted(row["workflow"] for row in rows) == ["ads", "comms", "comms"]
+        assert list(store.scan("outcomes", ["outcome_id"])) == []
 
 
 def test_a_partition_is_asked_without_being_read_whole(tmp_path: Path) -> None:

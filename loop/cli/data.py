@@ -131,15 +131,13 @@ def sql(
     with open_home(config.load()) as home:
         # Only the tables of the state that the query may name are fetched: event_index grows with history.
         state = {name: home.state.arrow(name) for name in schema.STATE if name in query.lower()}
-        connection = lake.connect(home.lake, state)
         try:
-            found = connection.execute(query)
-            names = [column[0] for column in found.description or ()]
-            rows = found.fetchall()
+            with lake.connect(home.lake, state) as connection:
+                found = connection.execute(query)
+                names = [column[0] for column in found.description or ()]
+                rows = found.fetchall()
         except duckdb.Error as error:
             raise BadInputError(str(error)) from None
-        finally:
-            connection.close()
     if json:
         output.emit_json({"rows": [dict(zip(names, row, strict=True)) for row in rows]})
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import date, datetime
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,7 @@ from loop.collect import erasing
 from loop.collect.erasing import Named
 from loop.collect.events import LANDED
 from loop.collect.files import Kind as LandedKind
+from loop.collect.files import Partition
 from loop.collect.ledger import micros, moment
 from loop.cycle import learning
 from loop.cycle.reading import cutoff_of, window
@@ -199,8 +200,12 @@ def _landed(home: Home, kind: LandedKind, plan: Plan, table: schema.Table) -> It
         yield rows.filter(goes(table, rows, plan))
 
 
-def _files(home: Home, kind: LandedKind, wanted: list[str]) -> Iterator[pa.Table]:
-    paths = [home.path(row.path) for row in landings(home, kind)]
+def _files(
+    home: Home, kind: LandedKind, wanted: list[str], places: Collection[Partition] | None = None
+) -> Iterator[pa.Table]:
+    """Landed rows, all of them or those of some partitions."""
+    found = landings(home, kind)
+    paths = [home.path(row.path) for row in found if places is None or (row.day, row.workflow) in places]
     there = [str(path) for path in paths if path.exists()]
     if there:
         scanner = ds.dataset(there, schema=SCHEMAS[kind])
@@ -212,12 +217,14 @@ def _interactions(home: Home, plan: Plan, before: datetime) -> None:
     named = plan.named
     deciding = ["event_id", "suggestion_id", "employee"]
     about: set[str] = set()
-    for rows in _chain(home, [*deciding, "received_at"]):
+    places: set[Partition] = set()
+    for rows in _chain(home, [*deciding, "received_at", "day", "workflow"]):
         theirs = pc.and_(among(rows["employee"], named.employees), pc.less(rows["received_at"], pa.scalar(before)))
         whole = pc.or_(among(rows["event_id"], named.events), among(rows["suggestion_id"], named.whole))
         found = rows.filter(pc.or_(theirs, whole))
         named.events.update(found["event_id"].to_pylist())
         about.update(found["suggestion_id"].to_pylist())
+        places.update(zip(found["day"].to_pylist(), found["workflow"].to_pylist(), strict=True))
     if not named.events:
         return
     ids, asked = pa.array(sorted(named.events), pa.string()), pa.array(sorted(about), pa.string())
@@ -225,16 +232,21 @@ def _interactions(home: Home, plan: Plan, before: datetime) -> None:
         others = pc.and_(pc.is_in(rows["suggestion_id"], asked), pc.invert(pc.is_in(rows["event_id"], ids)))
         about.difference_update(rows.filter(others)["suggestion_id"].to_pylist())
     named.suggestions.update(about)
-    for rows in _chain(home, ["event_id", "decision", "final_text", "prompt"]):
+    for rows in _chain(home, ["event_id", "decision", "final_text", "prompt"], places):
         for row in rows.filter(pc.is_in(rows["event_id"], ids)).to_pylist():
             wrote = [row["final_text"] or ""] if row["decision"] == schema.Decision.MODIFY else []
             wrote += [message["content"] for message in row["prompt"] if message["role"] == "user"]
             plan.texts.update(text for text in wrote if len(text) >= OWN_WORDS)
 
 
-def _chain(home: Home, wanted: list[str]) -> Iterator[pa.Table]:
-    yield from _files(home, LandedKind.EVENTS, wanted)
-    yield from home.lake.scan("interactions", wanted)
+def _chain(home: Home, wanted: list[str], places: Collection[Partition] | None = None) -> Iterator[pa.Table]:
+    """Landed events and `interactions`, all of them or those of some partitions: texts are not read of all."""
+    yield from _files(home, LandedKind.EVENTS, wanted, places)
+    if places is None:
+        yield from home.lake.scan("interactions", wanted)
+    else:
+        for day, workflow in sorted(places):
+            yield home.lake.read("interactions", days=(day, day), workflows=[workflow], columns=wanted)
 
 
 def _rejects(home: Home, subject: Subject, plan: Plan, before: datetime) -> None:
@@ -280,6 +292,8 @@ def _bases(home: Home, plan: Plan) -> None:
     models = home.state.tables["models"]
     with home.state.engine.connect() as connection:
         bases = connection.execute(sa.select(models).where(models.c.parent.is_(None))).mappings().all()
+    if not plan.named.events:
+        return
     for base in bases:
         if json.loads(base["recipe"]).get("texts") != learning.SHOWN or base["version"] in plan.bases:
             continue

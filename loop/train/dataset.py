@@ -139,7 +139,7 @@ def load(root: Path, digest: str) -> Frozen:
         raise BadInputError(f"no training set {digest[:12]} below {root}; `loop status` lists those that there are")
     with _locked(root, fcntl.LOCK_SH):
         manifest = json.loads((path / MANIFEST).read_text())
-        demonstrations, preferences = (_read(path, table.name).drop_columns([_SALT]) for table in TABLES)
+        demonstrations, preferences = (_standing(path, table.name, manifest).drop_columns([_SALT]) for table in TABLES)
     return Frozen(digest, path, demonstrations, preferences, manifest["meta"])
 
 
@@ -168,7 +168,7 @@ def erase(path: Path, gone: Callable[[pa.Table], pa.Array]) -> int:
 
     Their leaves stay where they were, so that the digest still verifies, and so does any row that is left. Without a
     row and its salt, which lay beside it, its leaf says nothing; with both, from elsewhere, it shows that the row was
-    in the set. Cut short it leaves a set that does not verify until it is done again.
+    in the set. Cut short, what the manifest calls erased may still lie there: nobody reads it, and done again it goes.
 
     Args:
         gone: of rows of a table, whether each is to go.
@@ -188,7 +188,7 @@ def erase(path: Path, gone: Callable[[pa.Table], pa.Array]) -> int:
             manifest["erased"][table.name] = sorted(places.union(manifest["erased"][table.name]))
             kept[table.name] = rows.filter(pc.invert(goes))
             removed += left.num_rows
-        if kept:  # the manifest first: what it calls erased and is still there is found again
+        if kept:  # the manifest first: from then on nobody reads them
             _replace(path / MANIFEST, lambda file: file.write_text(json.dumps(manifest, indent=1)))
         for name, rows in kept.items():
             _replace(path / f"{name}.parquet", partial(pq.write_table, rows, compression="zstd"))
@@ -245,7 +245,7 @@ def _verify(path: Path) -> list[str]:
         problems.append(f"{MANIFEST}: the leaves do not make up the digest")
     for table in TABLES:
         expected = [leaf for place, leaf in enumerate(leaves[table.name]) if place not in erased[table.name]]
-        problems += _verify_rows(path, table, expected)
+        problems += _verify_rows(path, table, expected, manifest)
     return problems
 
 
@@ -285,9 +285,9 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.int32()) if pa.types.is_date(column.type) else column
 
 
-def _verify_rows(path: Path, table: schema.Table, expected: list[bytes]) -> list[str]:
+def _verify_rows(path: Path, table: schema.Table, expected: list[bytes], manifest: Mapping[str, Any]) -> list[str]:
     try:
-        rows = _read(path, table.name)
+        rows = _standing(path, table.name, manifest)
         leaves = _leaves(table.name, rows, rows[_SALT].to_pylist())
     except (OSError, KeyError, pa.ArrowException) as error:
         return [f"{table.name}: cannot be read ({type(error).__name__}: {error})"]
@@ -301,6 +301,16 @@ def _verify_rows(path: Path, table: schema.Table, expected: list[bytes]) -> list
     elif not problems and leaves != expected:
         problems.append(f"{table.name}: the rows are not in the order in which they were frozen")
     return problems
+
+
+def _standing(path: Path, name: str, manifest: Mapping[str, Any]) -> pa.Table:
+    """The rows of a set, without any that the manifest calls erased and that a kill has left there."""
+    rows, leaves, erased = _read(path, name), manifest["leaves"][name], set(manifest["erased"][name])
+    if rows.num_rows <= len(leaves) - len(erased) or not erased:
+        return rows
+    gone = {leaves[place] for place in erased}
+    here = _leaves(name, rows, rows[_SALT].to_pylist())
+    return rows.filter(pa.array([leaf.hex() not in gone for leaf in here], pa.bool_()))
 
 
 def _read(path: Path, name: str) -> pa.Table:

@@ -220,13 +220,9 @@ class Others:
 
     def _look(self) -> None:
         assert self.home.lake.read("interactions").num_rows > 80
-        connection = lake.connect(self.home.lake, {})
-        try:
-            assert connection.execute(
-                "SELECT count(*) FROM interactions JOIN demonstrations USING (event_id)"
-            ).fetchall()
-        finally:
-            connection.close()
+        with lake.connect(self.home.lake, {}) as connection:
+            query = "SELECT count(*) FROM interactions JOIN demonstrations USING (event_id)"
+            assert connection.execute(query).fetchall()[0][0] > 0
         for path in dataset.sets(self.home.settings.training_sets):
             assert dataset.verify(path) == []
             dataset.load(path.parent, path.name)
@@ -306,7 +302,7 @@ def test_canaries_are_in_every_store_and_afterwards_in_none(tmp_path: Path, monk
                 first.send_signal(signal.SIGKILL)
                 assert first.wait() == -signal.SIGKILL, first.communicate()
                 assert stage(home) not in {"", "asked", "done"}, "it was killed half-way"
-                out, err = erase(settings, "--employee", PERSON).communicate(timeout=240)
+                out, err = erase(settings, "--employee", PERSON).communicate(timeout=300)
             assert work.broken == []
             assert work.sent > 20
             assert work.read > 2

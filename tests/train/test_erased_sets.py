@@ -80,9 +80,7 @@ def test_what_was_frozen_from_the_rows_that_are_left_is_another_set(frozen: data
     assert dataset.sets(tmp_path) == sorted([frozen.path, again.path])
 
 
-def test_killed_between_its_files_it_is_found_out_and_done_again(
-    frozen: dataset.Frozen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_between_its_files_nobody_reads_what_is_left_and_done_again_it_goes(frozen: dataset.Frozen) -> None:
     script = f"""
 import os, pathlib, signal
 import pyarrow as pa, pyarrow.compute as pc
@@ -96,8 +94,12 @@ dataset.erase(pathlib.Path({str(frozen.path)!r}), lambda rows: pc.is_in(rows["em
 """
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert dataset.verify(frozen.path) != []
+    assert pq.read_table(frozen.path / "demonstrations.parquet").num_rows == 7
+    assert dataset.verify(frozen.path) == []
+    left = dataset.load(frozen.path.parent, frozen.digest)
+    assert (left.demonstrations.num_rows, left.preferences.num_rows) == (5, 3)
     assert dataset.erase(frozen.path, of("p1")) == 4
+    assert pq.read_table(frozen.path / "demonstrations.parquet").num_rows == 5
     assert dataset.verify(frozen.path) == []
     assert dataset.erased(frozen.path) == (4, 12)
 
