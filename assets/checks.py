@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from assets.partitions import BATCHES, batch_of
+from assets.partitions import BATCHES, CYCLES, batch_of, cycle_of
 from assets.resources import HomeResource
+from loop import cycle
 from loop.validate import verdicts
 
 
@@ -36,4 +37,19 @@ def batch_suite(context: dg.AssetCheckExecutionContext, home: HomeResource) -> d
             "batch": verdict.digest,
             "page": dg.MetadataValue.path(str(verdict.page)),
         },
+    )
+
+
+@dg.asset_check(
+    asset="evaluation",
+    name="flaws",
+    partitions_def=CYCLES,
+    description="No gap between groups has widened, and acceptance and outcomes go together; if not, the gate refuses.",
+)
+def flaws(context: dg.AssetCheckExecutionContext, home: HomeResource) -> dg.AssetCheckResult:
+    found = cycle.halts(home.get(), cycle_of(context))
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,  # not blocking: that the challenger is refused, and why, is a release too
+        description="; ".join(found) or "nothing was found, in what could be measured",
     )

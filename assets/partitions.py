@@ -25,5 +25,5 @@ def batch_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) 
     return date.fromisoformat(key.keys_by_dimension["day"]), key.keys_by_dimension["workflow"]
 
 
-def cycle_of(context: dg.AssetExecutionContext) -> date:
+def cycle_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> date:
     return date.fromisoformat(context.partition_key)

@@ -7,7 +7,7 @@ cycle again meets the past.
 
 from __future__ import annotations
 
-from loop.cycle.deciding import comparisons, evaluation, release
+from loop.cycle.deciding import comparisons, evaluation, halts, release
 from loop.cycle.learning import base, policy, training_set
 from loop.cycle.reading import latest
 from loop.cycle.waiting import awaiting_decision, new_preferences
@@ -17,6 +17,7 @@ __all__ = [
     "base",
     "comparisons",
     "evaluation",
+    "halts",
     "latest",
     "new_preferences",
     "policy",

@@ -143,6 +143,11 @@ def evaluation(home: Home, cycle: date) -> evidence.Figures:
     return figures
 
 
+def halts(home: Home, cycle: date) -> tuple[str, ...]:
+    """What in the cycle's evaluation halts it however good its challenger looks; see `loop.evaluate.gate.halts`."""
+    return tuple(gate.halts(evidence.from_json(latest(home, "evaluations", cycle)["evidence"]).evidence))
+
+
 def _held_out(home: Home, cycle: date, challenger: ModelVersion, champion: ModelVersion) -> tuple[heldout.HeldOut, ...]:
     """What held-out people preferred and wrote, read as of the cycle's cut-off."""
     from loop.models import Model

@@ -135,10 +135,10 @@ def _against(evidence: Evidence, policy: GatePolicy) -> Iterator[str]:
         for workflow in measured:
             yield from _workflow(workflow, policy)
         yield from _answers(evidence, policy)
-    yield from _halts(evidence)
+    yield from halts(evidence)
 
 
-def _halts(evidence: Evidence) -> Iterator[str]:
+def halts(evidence: Evidence) -> Iterator[str]:
     """What halts a cycle however good its challenger looks: a flaw that grows, or a reward that has gone astray."""
     for found in evidence.amplified:
         yield from (f"{gap.told()}, {found.of}" for gap in found.beyond)

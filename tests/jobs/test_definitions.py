@@ -56,12 +56,14 @@ def test_every_asset_says_what_a_row_is_and_whose_it_is(name: str) -> None:
         assert node.partitions_def is not None
 
 
-def test_the_check_blocks_partition_by_partition() -> None:
-    [key] = GRAPH.asset_check_keys
-    node = GRAPH.get(key)
-    assert (key.name, key.asset_key.path) == ("batch_suite", ["interactions"])
-    assert node.blocking
-    assert node.partitions_def == GRAPH.get(key.asset_key).partitions_def
+def test_checks_are_of_a_partition_and_only_that_on_batches_blocks() -> None:
+    found = {(key.name, *key.asset_key.path): GRAPH.get(key) for key in GRAPH.asset_check_keys}
+    assert {key: node.blocking for key, node in found.items()} == {
+        ("batch_suite", "interactions"): True,
+        ("flaws", "evaluation"): False,
+    }
+    for (_, asset), node in found.items():
+        assert node.partitions_def == GRAPH.get(dg.AssetKey(asset)).partitions_def
 
 
 def test_jobs_cover_the_graph() -> None:
