@@ -142,3 +142,16 @@ def test_off_masks_nothing(
     assert done.masked == {}
     assert events(settings, state)[0]["final_text"] == f"Write to {MAIL}"
     assert MAIL in Lake(settings.lake).read("quarantine").to_pylist()[0]["raw"]
+
+
+@pytest.mark.slow
+def test_full_masks_what_presidio_knows_too(
+    land: Callable[..., Imported], settings: Settings, state: State, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOP_PRIVACY", "full")
+    text = f"My driver's license number is U62928788557186, I am {MAIL}"
+    candidates = [{"position": 0, "text": "no"}, {"position": 1, "text": text}]
+    done = land(line(candidates=candidates, final_text=text), settings=load(home=settings.home))
+    assert done.masked == {"US_DRIVER_LICENSE": 2, "EMAIL_ADDRESS": 2}
+    masked = "My driver's license number is <US_DRIVER_LICENSE_1>, I am <EMAIL_ADDRESS_1>"
+    assert events(settings, state)[0]["final_text"] == masked
