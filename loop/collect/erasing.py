@@ -219,8 +219,13 @@ def forgotten(settings: Settings, name: str, named: Named, *, patience: float, w
     for field in ("events", "suggestions", "outcomes"):
         getattr(named, field).update(getattr(more, field))
     request.unlink(missing_ok=True)
-    reply.unlink()
     return told
+
+
+def tidied(settings: Settings, name: str) -> None:
+    """Remove what an erasure has left in the folder of requests, by itself or by a kill: it names what was erased."""
+    for path in (settings.gateway / "erasing").glob(f"{name}.*"):
+        path.unlink(missing_ok=True)
 
 
 def _here(settings: Settings, named: Named) -> Erased:
@@ -239,7 +244,8 @@ async def answer(folder: Path, intake: Intake) -> None:
             continue
         named = msgspec.json.decode(request.read_bytes(), type=Named)
         told = await forget(intake, named)
-        _write(reply, msgspec.json.encode((told, named)))
+        if request.exists():  # else nobody waits for it any more
+            _write(reply, msgspec.json.encode((told, named)))
 
 
 def _mail(folder: Path, name: str) -> tuple[Path, Path]:

@@ -30,7 +30,7 @@ def clean(home: Home, needles: Needles, *, drop_caches: bool) -> tuple[Counter[s
     done: Counter[str] = Counter()
     left: list[str] = []
     for path in sorted(home.settings.cache.rglob("*")):
-        if path.is_file() and (drop_caches or _holds(path, needles)):
+        if path.is_file() and (drop_caches or path.suffix == ".partial" or _holds(path, needles)):
             path.unlink()
             done["caches removed"] += 1
     for path in others(home):

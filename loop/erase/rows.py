@@ -126,20 +126,25 @@ def _landed(
             left = _without_pointers(table, rows.filter(pc.invert(mine)), plan)
             ids = [KNOWN_BY[kind].format(key) for key in rows.filter(mine)[table.key[0]].to_pylist()]
             bring.replace(kind, place, left, [(file.landing_id, file.path)])
-            _bury(bring, home, ids)
+            named = rows.filter(mine)["event_id"].drop_null().to_pylist() if kind is Kind.REJECTS else []
+            _bury(bring, home, ids, named)
         home.path(file.path).unlink(missing_ok=True)
         gone += len(ids)
     return gone
 
 
-def _bury(bring: Files, home: Home, ids: list[str]) -> None:
-    """Forget ids, but for the fact that they are not to be brought again."""
+def _bury(bring: Files, home: Home, ids: list[str], named: list[str]) -> None:
+    """Forget ids, but for the fact that they are not to be brought again.
+
+    Args:
+        named: events that were set aside under another id: nobody is to replay them from a copy.
+    """
     bring.connection.execute(sa.text("DELETE FROM event_index WHERE event_id = ANY(:ids)"), {"ids": ids})
     query = sa.text(
         "INSERT INTO event_index (event_id, content, landing_id) SELECT unnest(CAST(:stones AS text[])), :erased, '' "
         "ON CONFLICT DO NOTHING"
     )
-    bring.connection.execute(query, {"stones": [stone(home.settings, key) for key in ids], "erased": ERASED})
+    bring.connection.execute(query, {"stones": [stone(home.settings, key) for key in {*ids, *named}], "erased": ERASED})
 
 
 # -- the lake ---------------------------------------------------------------------------------------------------------

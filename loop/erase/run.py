@@ -183,6 +183,7 @@ class _Erasure:
                 self.removed[store] = max(self.removed[store], count)
         report = self._report()
         self._note("done", report)
+        erasing.tidied(self.home.settings, self.id)
         drop(self.home, self.id)
         return report
 

@@ -196,14 +196,17 @@ def erase(path: Path, gone: Callable[[pa.Table], pa.Array]) -> int:
 
 
 def clear(root: Path) -> int:
-    """Remove what freezing that was killed has left behind; how many folders."""
+    """Remove what freezing or erasing that was killed has left behind; how many folders and files."""
     if not root.exists():
         return 0
     with _locked(root, fcntl.LOCK_EX):
         left = [path for path in root.glob(".*.*") if path.is_dir()]
         for path in left:
             shutil.rmtree(path)
-    return len(left)
+        halves = list(root.glob("*/.*.new"))
+        for path in halves:
+            path.unlink()
+    return len(left) + len(halves)
 
 
 # -- inside ----------------------------------------------------------------------------------------------------------

@@ -149,6 +149,7 @@ def test_the_front_that_holds_the_ledger_is_asked_and_goes_on_storing(settings: 
     assert erasing.rewrite(settings, named).frames == 3
     frames = [frame for path in spool.sealed(settings.spool) for frame in spool.frames(path)]
     assert len(frames) == 3 + stored
+    erasing.tidied(settings, "one")
     assert not list((settings.gateway / "erasing").iterdir())
 
 

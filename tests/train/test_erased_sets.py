@@ -107,5 +107,7 @@ dataset.erase(pathlib.Path({str(frozen.path)!r}), lambda rows: pc.is_in(rows["em
 def test_what_a_killed_freezing_left_is_cleared(frozen: dataset.Frozen) -> None:
     (frozen.path.parent / ".abc.xyz").mkdir()
     (frozen.path.parent / ".abc.xyz" / "demonstrations.parquet").write_bytes(b"somebody's words")
-    assert dataset.clear(frozen.path.parent) == 1
+    (frozen.path / ".preferences.parquet.new").write_bytes(b"somebody's words")
+    assert dataset.clear(frozen.path.parent) == 2
     assert [path.name for path in frozen.path.parent.iterdir()] == [frozen.digest]
+    assert len(list(frozen.path.iterdir())) == 3
