@@ -223,7 +223,7 @@ class Collecting:
                 require(context.token, sent.workflow)
             if records.is_ours(about) and (record := self.store.suggestion(about)) is not None:
                 require(context.token, record.workflow)
-                records.assert_of(sent, record)
+                sent = records.as_served(sent, record)
             item = records.whole_item(sent, context.names, context.now)
         else:
             record = self._record(about, context.token)

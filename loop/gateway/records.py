@@ -23,6 +23,8 @@ from loop.collect.items import Item, Waiting
 from loop.collect.served import SuggestionRecord
 from loop.gateway import rules, wire
 from loop.gateway.wire import JSON, Feedback, Outcome, Problem
+from loop.privacy.masking import follow
+from loop.privacy.recognise import find
 from loop.schema import Decision
 from loop.validate.contract import SKEW
 
@@ -162,28 +164,35 @@ def joined(feedback: Feedback, record: SuggestionRecord, last: str | None, names
     return _stored(event, digest, now)
 
 
-def assert_of(event: Whole, record: SuggestionRecord) -> None:
-    """Refuse a whole event on one of our suggestions that says otherwise than what we served.
+def as_served(event: Whole, record: SuggestionRecord) -> Whole:
+    """A whole event on one of our suggestions, refused if it says otherwise than what we served.
 
-    What was shown, by which version and how probably is ours to say: estimates of other policies stand on it.
+    What was shown, by which version and how probably is ours to say: estimates of other policies stand on it. Where it
+    was shown with values in the places of placeholders, the event gets the placeholders back.
 
     Raises:
         Problem: 422.
     """
+    told = [(candidate.text, candidate.logprob) for candidate in event.candidates]
+    ours = [(candidate.text, candidate.logprob) for candidate in record.candidates]
+    if told != ours and len(told) == len(ours):
+        followed = [(follow(text, shown, find), p) for (text, p), (shown, _) in zip(told, ours, strict=True)]
+        if followed == ours:
+            told, event.candidates, event.prompt = ours, record.candidates, record.messages
     said = {
         "workflow": (event.workflow, record.workflow),
         "model_version": (event.model_version, record.model_version),
         "arm_propensity": (event.arm_propensity, record.arm_propensity),
         "order_propensity": (event.order_propensity, record.order_propensity),
-        "candidates": (
-            [(c.text, c.logprob) for c in event.candidates],
-            [(c.text, c.logprob) for c in record.candidates],
-        ),
+        "candidates": (told, ours),
     }
-    for name, (theirs, ours) in said.items():
-        if theirs != ours:
-            told = f"{name}: expected what this gateway served, got another; leave it out, as short feedback does"
-            raise Problem(422, "not_as_served", told, param=name)
+    for name, (theirs, served) in said.items():
+        if theirs != served:
+            message = f"{name}: expected what this gateway served, got another; leave it out, as short feedback does"
+            raise Problem(422, "not_as_served", message, param=name)
+    if event.final_text is not None and event.chosen is not None and 0 <= event.chosen < len(ours):
+        event.final_text = follow(event.final_text, ours[event.chosen][0], find)
+    return event
 
 
 def ignored(record: SuggestionRecord, now: datetime) -> Item:
@@ -212,6 +221,8 @@ def _filled(feedback: Feedback, record: SuggestionRecord, employee: str, now: da
         chosen = 0
     if decision is Decision.ACCEPT and text is None and chosen is not None and chosen < len(record.candidates):
         text = record.candidates[chosen].text
+    if text is not None and chosen is not None and 0 <= chosen < len(record.candidates):
+        text = follow(text, record.candidates[chosen].text, find)
     shown = record.shown_at if feedback.shown_at is None else feedback.shown_at
     reasons, decided = feedback.reasons, feedback.decided_at
     if decided is not None:

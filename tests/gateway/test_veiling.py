@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from loop.gateway.backend import Ask, Generated, Piece, Produced
 from loop.gateway.veiling import Filling, Hidden
 from loop.gateway.wire import Message
 from loop.privacy.recognise import find
-from tests.gateway.fronts import Running, home_of, serving
+from tests.gateway.fronts import Running, feedback, home_of, key, refused, serving, whole
 
 MAIL, PHONE = "jane.roe@example.org", "+49 30 1234567"
 PROMPT = f"Answer {MAIL} (not <EMAIL_ADDRESS_1>), tel {PHONE}"
@@ -119,6 +120,60 @@ def test_short_feedback_takes_the_text_as_it_is_stored(veiled: Running) -> None:
     )
     assert reply.status_code == 200, reply.text
     assert veiled.event("e1")["final_text"] == f"{HIDDEN} < mail <EMAIL_ADDRESS_3> <EMAIL"
+
+
+KEPT = f"{HIDDEN} < mail <EMAIL_ADDRESS_3> <EMAIL"
+
+
+@pytest.mark.parametrize(
+    ("decision", "made", "kept"),
+    [
+        ("accept", answer(PROMPT), KEPT),
+        ("modify", f"Dear all, {answer(PROMPT)}", f"Dear all, {KEPT}"),
+    ],
+)
+def test_a_text_that_comes_back_with_values_is_taken_as_what_it_was_made_of(
+    veiled: Running, decision: str, made: str, kept: str
+) -> None:
+    told = veiled.suggest(messages=messages())
+    short = feedback(told, decision=decision, chosen=0, final_text=made)
+    reply = veiled.post("/v1/feedback", short, token="all")
+    assert reply.status_code == 200, reply.text
+    assert veiled.event(short["event_id"])["final_text"] == kept
+    assert veiled.post("/v1/feedback", short, token="all").json()["status"] == "duplicate"
+
+
+def test_what_is_only_filled_in_is_no_edit(veiled: Running) -> None:
+    told = veiled.suggest(messages=messages())
+    reply = veiled.post(
+        "/v1/feedback", feedback(told, decision="modify", chosen=0, final_text=answer(PROMPT)), token="all"
+    )
+    assert refused(reply) == (422, "final_text", "final_text")
+
+
+def test_a_whole_event_says_what_was_shown_and_is_stored_as_it_was_served(veiled: Running) -> None:
+    told = veiled.suggest(messages=messages(), n=2)
+    said = whole(
+        suggestion_id=told["suggestion_id"],
+        model_version=told["model_version"],
+        arm_propensity=told["arm_propensity"],
+        order_propensity=told["order_propensity"],
+        shown_at=datetime.now(UTC).isoformat(),
+        decided_at=...,
+        decision="reject",
+        chosen=...,
+        final_text=...,
+        prompt=messages(),
+        candidates=[{k: c[k] for k in ("position", "text", "logprob")} for c in told["candidates"]],
+        reasons=["clock_backwards"],
+    )
+    reply = veiled.post("/v1/feedback", said, token="all")
+    assert reply.status_code == 200, reply.text
+    kept = veiled.event(said["event_id"])
+    assert kept["prompt"] == [{"role": "user", "content": HIDDEN}]
+    assert [c["text"] for c in kept["candidates"]] == [KEPT, KEPT.replace("<EMAIL_ADDRESS_3>", "<EMAIL_ADDRESS_4>")]
+    other = said | {"event_id": key(), "candidates": [{**c, "text": "another"} for c in said["candidates"]]}
+    assert refused(veiled.post("/v1/feedback", other, token="all")) == (422, "not_as_served", "candidates")
 
 
 def test_off_hides_nothing(tmp_path_factory: pytest.TempPathFactory, echo: Echo) -> None:
