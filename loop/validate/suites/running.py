@@ -182,6 +182,8 @@ def _raised(info: Mapping[str, Any]) -> str | None:
 
 
 def _mark(finding: Finding) -> str:
+    if finding.observed.startswith("not measured"):
+        return "-"
     return "✓" if finding.passed else "✗\u00a0held" if finding.blocking else "!\u00a0finding"
 
 
