@@ -18,7 +18,7 @@ from loop.validate import signal_content, signal_peers
 from loop.validate import signal_evidence as judging
 from loop.validate.signal_content import Content
 from loop.validate.signal_evidence import STATISTICS, Evidence, Way
-from loop.validate.signal_features import Facts, Flags, Ints, Reals, facts
+from loop.validate.signal_features import Facts, Flags, Reals, facts
 from loop.validate.signal_position import Choices, choices
 
 TURNS: Final = 3
@@ -104,30 +104,77 @@ def weigh(
     """`judge`, where the facts are known."""
     groups, rushed = _groups(rows, found)
     earlier = _as_of(before, people, found.employees)
-    fold, examples = signal_content.folds(found), signal_content.examples(found)
-    trust, model = np.ones(len(found.employees)), None
-    for _ in range(TURNS):
-        counts = trust[found.employee] * ~rushed
-        model = signal_content.learn(examples, counts, fold, model)
-        fitted, quality, gain = _content(found, model, fold, counts)
-        peers = signal_peers.evidence(found, fitted, counts, gold)
-        own = judging.evidence(found, fitted, quality, gain, peers, ~rushed)
-        total = _joined(own, earlier).of_people(len(found.employees))
-        ways = judging.ways(total)
-        trust = ways[Way.HONEST]
+    model, fitted, counts = _learn(found.take(np.flatnonzero(~rushed)), earlier, gold)
+    seen = _seen(found, model, fitted, counts[found.employee], ~rushed, gold)
+    total = _joined(seen.evidence, earlier).of_people(len(found.employees))
+    ways = judging.ways(total)
+    trust = ways[Way.HONEST]
     unread = _unread(found, total, trust, rushed)
     weight = trust[found.employee] * (1.0 - unread) * np.where(found.blank_edit, 0.5, 1.0)
     taken = (found.chosen >= 0) & (found.chosen < len(fitted.propensity))
     examination = np.where(taken, fitted.propensity[np.where(taken, found.chosen, 0)], np.nan)
     reasons = _reasons(found, weight, ways, unread, rushed)
-    return Signals(found, weight, reasons, examination, trust, ways, fitted, groups, own, quality, gain, peers)
+    return Signals(
+        found,
+        weight,
+        reasons,
+        examination,
+        trust,
+        ways,
+        fitted,
+        groups,
+        seen.evidence,
+        seen.quality,
+        seen.gain,
+        seen.peers,
+    )
 
 
-def _content(found: Facts, model: Content, fold: Ints, counts: Reals) -> tuple[Choices, Reals, Reals]:
-    quality, final = model.quality(found, fold)
+@dataclass(frozen=True)
+class _Seen:
+    """Interactions as a content model has them."""
+
+    choices: Choices
+    quality: Reals
+    gain: Reals
+    peers: Reals
+    evidence: Evidence
+
+
+def _learn(found: Facts, earlier: Evidence | None, gold: pa.Table | None) -> tuple[Content, Choices, Reals]:
+    """What people hold to be good, how they choose, and how far each person's word counted (1 out of the sample).
+
+    From a sample of people: who is trusted, and what is learned from them, in turns.
+    """
+    found = signal_content.sample(found)
+    fold, examples = signal_content.folds(found), signal_content.examples(found)
+    every = np.ones(len(found), bool)
+    there = np.bincount(found.employee, minlength=len(found.employees)) > 0
+    trust = np.ones(len(found.employees))
+    model = signal_content.learn(examples, trust[found.employee], fold)
+    for turn in range(TURNS):
+        if turn:
+            model = signal_content.learn(examples, trust[found.employee], fold, model)
+        seen = _seen(found, model, None, trust[found.employee], every, gold)
+        trust = judging.ways(_joined(seen.evidence, earlier).of_people(len(found.employees)))[Way.HONEST]
+    return model, seen.choices, np.where(there, trust, 1.0)
+
+
+def _seen(  # noqa: PLR0913, PLR0917
+    found: Facts, model: Content, fitted: Choices | None, counts: Reals, which: Flags, gold: pa.Table | None
+) -> _Seen:
+    """Quality of what was shown and evidence on people.
+
+    Args:
+        fitted: how people choose, where that is known; else fitted to `counts`, how much each interaction counts.
+        which: the interactions that say something of their people.
+    """
+    quality, final = model.quality(found, signal_content.folds(found))
     at = np.clip(found.chosen, 0, quality.shape[1] - 1)
     gain = np.where(found.modified, final - quality[np.arange(len(found)), at], 0.0)
-    return choices(found, quality, gain, counts), quality, gain
+    fitted = fitted or choices(found, quality, gain, counts)
+    peers = signal_peers.evidence(found, fitted, counts, gold)
+    return _Seen(fitted, quality, gain, peers, judging.evidence(found, fitted, quality, gain, peers, which))
 
 
 def _groups(rows: pa.Table, found: Facts) -> tuple[tuple[Group, ...], Flags]:

@@ -22,13 +22,13 @@ from loop.validate.signal_features import ANSWER_BUCKETS, CANDIDATES, PROMPT_BUC
 
 FOLDS: Final = 5
 """Nobody is judged by a model that their own decisions helped to make."""
-MOST: Final = 20_000
-"""Decisions that a model learns from, the latest: what keeps its cost independent of history."""
+MOST: Final = 12_000
+"""Decisions that a model learns from, of whole people: what keeps its cost independent of history and of the volume."""
 RIDGE: Final = 8.0
 """Precision of the prior on a weight, whose mean is 0, in the first turn. In later ones each weight has its own
 (automatic relevance determination, MacKay 1994; Tipping 2001): most pairs of words mean nothing."""
 LOOSEST, TIGHTEST = 0.3, 1000.0
-STEPS: Final = 30
+STEPS: Final = 20
 _CHUNK: Final = 8_192
 
 Buckets = NDArray[np.int32]
@@ -87,10 +87,21 @@ def folds(facts: Facts) -> Ints:
     return np.asarray(of_person[facts.employee], np.int64)
 
 
+def sample(facts: Facts) -> Facts:
+    """All decisions of as many people, drawn by hash, as make `MOST`; everything where there are no more."""
+    count = np.bincount(facts.employee, facts.decided, len(facts.employees))
+    if count.sum() <= MOST:
+        return facts
+    order = np.argsort([zlib.crc32(f"sample {name}".encode()) for name in facts.employees], kind="stable")
+    enough = int(np.searchsorted(count[order].cumsum(), MOST)) + 1
+    drawn = np.zeros(len(facts.employees), bool)
+    drawn[order[:enough]] = True
+    return facts.take(np.flatnonzero(drawn[facts.employee]))
+
+
 def examples(facts: Facts) -> Examples:
-    """What the latest `MOST` decisions say: the taken over the others, the edited over the taken, and what stood up."""
+    """What decisions say: the taken over the others, the edited over the taken, and what stood up."""
     rows = np.flatnonzero(facts.decided & (facts.shown > 0))
-    rows = np.sort(rows[np.argsort(facts.day[rows], kind="stable")][-MOST:])
     took = rows[(facts.chosen[rows] >= 0) & (facts.chosen[rows] < CANDIDATES)]
     taken = facts.answers[took, facts.chosen[took]]
     parts: list[tuple[Ints, Buckets, Buckets, float | Reals, float, float]] = []

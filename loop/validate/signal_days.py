@@ -74,7 +74,7 @@ def _build(lake: Lake, state: State, day: date, workflow: str) -> Told:
     found = judge(rows, before=before, people=people, gold=gold)
     own = slice(earlier.num_rows, rows.num_rows)
     assert today.num_rows == len(found.weight[own]), "an interaction was lost"
-    lake.overwrite("signals", _signals(today, found, own), day=day, workflow=workflow)
+    lake.overwrite("signals", signals_of(today, found, own), day=day, workflow=workflow)
     lake.overwrite("conduct", _conduct(found, day, workflow, today), day=day, workflow=workflow)
     return summary(found, own, day)
 
@@ -132,10 +132,11 @@ def _remembered(lake: Lake, day: date, first: date, workflow: str) -> tuple[Evid
     return Evidence(person, np.zeros(n, np.int64), sums, score, information), codes.dictionary.to_pylist()
 
 
-def _signals(today: pa.Table, found: Signals, own: slice) -> pa.Table:
+def signals_of(rows: pa.Table, found: Signals, own: slice = slice(None)) -> pa.Table:
+    """The table `signals` of those interactions of `found` that `rows` are."""
     examination = found.examination[own]
     columns = {
-        **{name: today[name] for name in ("event_id", "day", "workflow", "batch")},
+        **{name: rows[name] for name in ("event_id", "day", "workflow", "batch")},
         "weight": pa.array(np.clip(found.weight[own], 0.0, 1.0)),
         "reasons": pa.array(found.reasons[own], pa.list_(pa.string())),
         "examination": pa.array(examination, mask=~np.isfinite(examination)),

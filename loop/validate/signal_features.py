@@ -5,7 +5,7 @@ One DuckDB pass and one pass over tokens; no Python per row. What these facts me
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -84,6 +84,11 @@ class Facts:
 
     def __len__(self) -> int:
         return len(self.employee)
+
+    def take(self, rows: Ints) -> Facts:
+        """The facts of some interactions; `employees` stay as they are."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "employees"}
+        return Facts(employees=self.employees, **arrays)
 
 
 def facts(rows: pa.Table) -> Facts:
