@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -35,6 +35,8 @@ COMPACT_EVERY: Final = 32
 """Appends to a partition after which its small files become few: what comes in by the second leaves thousands a day."""
 COMPACT_BYTES: Final = 16 << 20
 """A file of this size is not small: so what one compaction costs does not grow with the partition."""
+ROW_GROUP: Final = 100_000
+"""Rows of a file that are written, and read, at a time: about 100 MB of text."""
 
 
 class Lake:
@@ -44,23 +46,43 @@ class Lake:
         self.root = root
         self._mine = threading.local()
 
-    def overwrite(self, table: str, rows: pa.Table, *, day: date, workflow: str, write: int | None = None) -> int:
+    def overwrite(
+        self,
+        table: str,
+        rows: pa.Table | Iterable[pa.Table],
+        *,
+        day: date,
+        workflow: str,
+        write: int | None = None,
+    ) -> int:
         """Replace one partition by `rows` (possibly none) in one commit; the table's new version.
 
         Args:
+            rows: of pieces no more than a few are held in memory.
             write: number of the write, if it is to be asked for with `written`.
 
         Raises:
             AssertionError: a row belongs to another partition, or the columns are not the table's.
         """
-        from deltalake import write_deltalake
+        from deltalake import WriterProperties, write_deltalake
 
-        rows = _of_partition(rows, table, day, workflow)
+        pieces = [_of_partition(rows, table, day, workflow)] if isinstance(rows, pa.Table) else rows
+        reader, failed = _streamed(pieces, table, day, workflow)
         predicate = f"day = '{day.isoformat()}' AND workflow = '{_plain(workflow)}'"
         with self._lock(table, fcntl.LOCK_SH):
             delta = self._open_or_create(table)
             properties = _numbered(day, workflow, write)
-            write_deltalake(delta, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+            try:
+                write_deltalake(
+                    delta,
+                    reader,
+                    mode="overwrite",
+                    predicate=predicate,
+                    commit_properties=properties,
+                    writer_properties=WriterProperties(compression="SNAPPY", max_row_group_size=ROW_GROUP),
+                )
+            except Exception as error:  # noqa: BLE001 - whatever Delta makes of it
+                raise (failed or [error])[0] from None
             return int(delta.version())
 
     def append(self, table: str, rows: pa.Table, *, day: date, workflow: str, write: int) -> None:
@@ -154,21 +176,10 @@ class Lake:
             view: its name.
             where: SQL over the table's columns that its rows must satisfy.
         """
-        import duckdb
-
         with self._lock(table, fcntl.LOCK_SH):
-            connection = duckdb.connect(":memory:", config={"threads": 2})
-            try:
-                connection.execute("SET TimeZone = 'UTC'")
-                connection.execute("SET enable_progress_bar = false")
-                files = self.files(table, (day, day), [workflow])
-                columns = ", ".join(f'"{c.name}"' for c in schema.LAKE[table].columns)
-                connection.register("_no_rows", schema.LAKE[table].empty())
-                rows = _parquet(files) if files else "_no_rows"
-                connection.execute(f"CREATE TEMP VIEW {view} AS SELECT {columns} FROM {rows} WHERE {where}")  # noqa: S608
+            files = self.files(table, (day, day), [workflow])
+            with viewed(files, schema.LAKE[table].arrow, view=view, where=where, of_lake=True) as connection:
                 yield connection
-            finally:
-                connection.close()
 
     def version(self, table: str) -> int | None:
         """The table's current Delta version; None where nothing was ever written."""
@@ -312,6 +323,31 @@ def from_rows(rows: Sequence[dict[str, Any]], table: schema.Table) -> pa.Table:
 
 
 @contextmanager
+def viewed(
+    files: Sequence[str], columns: pa.Schema, *, view: str, where: str = "true", of_lake: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB in which the rows of Parquet files are a view; a column that a file lacks is null there.
+
+    Args:
+        of_lake: whether the files' folders say their day and workflow.
+    """
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config={"threads": 2})
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
+        connection.register("_no_rows", columns.empty_table())
+        there = _parquet(files) if of_lake else f"read_parquet([{_listed(files)}], union_by_name = true)"
+        rows = f"FROM _no_rows UNION ALL BY NAME FROM {there}" if files else "FROM _no_rows"
+        named = ", ".join(f'"{name}"' for name in columns.names)
+        connection.execute(f"CREATE TEMP VIEW {view} AS SELECT {named} FROM ({rows}) WHERE {where}")  # noqa: S608
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
 def connect(lake: Lake, state: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A short-lived in-memory DuckDB that sees every table of the lake, and the given ones of the state, as views.
 
@@ -346,9 +382,29 @@ def _show(connection: duckdb.DuckDBPyConnection, lake: Lake, state: dict[str, pa
 
 def _parquet(files: Sequence[str]) -> str:
     """A table function of DuckDB over Parquet files of a table."""
-    listed = ", ".join(f"'{_quoted(glob.escape(path))}'" for path in files)
     types = "{'day': DATE, 'workflow': VARCHAR}"
-    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = true, hive_types = {types})"
+    return f"read_parquet([{_listed(files)}], union_by_name = true, hive_partitioning = true, hive_types = {types})"
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(f"'{_quoted(glob.escape(path))}'" for path in files)
+
+
+def _streamed(
+    pieces: Iterable[pa.Table], table: str, day: date, workflow: str
+) -> tuple[pa.RecordBatchReader, list[BaseException]]:
+    """Pieces of a partition as one stream, and what broke it off: whoever reads it sees that as an error of its own."""
+    failed: list[BaseException] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for piece in pieces:
+                yield from _of_partition(piece, table, day, workflow).to_batches()
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(schema.LAKE[table].arrow, batches()), failed
 
 
 def _of_partition(rows: pa.Table, table: str, day: date, workflow: str) -> pa.Table:

@@ -294,8 +294,29 @@ def landed(  # noqa: PLR0913 - the rows of a partition
     """The visible rows of a partition; a column that a file lacks, for it was added since, is null there.
 
     Args:
-        since: only those of files that are taken to the lake by later writes than this one.
-        until: only those of files that this write, or one before it, takes to the lake.
+        since: see `paths`, likewise `until`.
+
+    Raises:
+        LoopError: a file that should be there is not.
+    """
+    found = paths(settings, state, kind, partition, since=since, until=until)
+    return pa.concat_tables([columns.empty_table(), *(pq.read_table(path, schema=columns) for path in found)])
+
+
+def paths(  # noqa: PLR0913 - the files of a partition
+    settings: Settings,
+    state: State,
+    kind: Kind,
+    partition: Partition,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+) -> list[Path]:
+    """The visible files of a partition.
+
+    Args:
+        since: only those that are taken to the lake by later writes than this one.
+        until: only those that this write, or one before it, takes to the lake.
 
     Raises:
         LoopError: a file that should be there is not.
@@ -311,12 +332,12 @@ def landed(  # noqa: PLR0913 - the rows of a partition
     if until is not None:
         query = query.where(landings.c.lake_write <= until)
     with state.engine.connect() as connection:
-        paths = [settings.home / path for path in connection.execute(query).scalars()]
-    if missing := [path for path in paths if not path.exists()]:
+        found = [settings.home / path for path in connection.execute(query).scalars()]
+    if missing := [path for path in found if not path.exists()]:
         raise LoopError(
             f"{missing[0]}: expected a landed file, got none; restore the home's folder landing/ from a copy"
         )
-    return pa.concat_tables([columns.empty_table(), *(pq.read_table(path, schema=columns) for path in paths)])
+    return found
 
 
 def stone(settings: Settings, key: str) -> str:

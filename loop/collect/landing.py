@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,16 +19,19 @@ import sqlalchemy as sa
 from loop import schema
 from loop.collect import quarantine
 from loop.collect.events import CLIENT, LANDED, LINE_BYTES, Event, EventError, Reason, decode, digests, to_table
-from loop.collect.files import Files, Kind, Known, Partition, bringing, claim, landed, merge, put, table
+from loop.collect.files import Files, Kind, Known, Partition, bringing, claim, landed, merge, paths, put, table
 from loop.collect.imported import Count, Imported
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Record
 from loop.config import Settings
-from loop.lake import Lake
+from loop.lake import Lake, viewed
 from loop.privacy import bulk
 from loop.privacy.masking import mask_raw
 from loop.privacy.recognise import Find, recogniser
 from loop.state import State
+
+if TYPE_CHECKING:
+    import duckdb
 
 CHUNK_ROWS: Final = 50_000
 CHUNK_BYTES: Final = 64 << 20
@@ -305,6 +309,23 @@ def events(  # noqa: PLR0913 - the partition of a home
     """
     rows = landed(settings, state, Kind.EVENTS, (day, workflow), LANDED, since=since, until=until)
     return rows.sort_by([("shown_at", "ascending"), ("event_id", "ascending")])
+
+
+@contextmanager
+def opened(
+    settings: Settings, state: State, day: date, workflow: str, *, until: int
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB in which the visible events of a partition are the view `landed`, with the columns of `LANDED`.
+
+    Args:
+        until: see `files.paths`.
+
+    Raises:
+        LoopError: a file that should be there is not.
+    """
+    files = paths(settings, state, Kind.EVENTS, (day, workflow), until=until)
+    with viewed([str(path) for path in files], LANDED, view="landed") as connection:
+        yield connection
 
 
 def extend_quarantine(  # noqa: PLR0913 - the partition of a home

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +22,9 @@ from loop.validate.suites.measures import opened
 
 if TYPE_CHECKING:
     import duckdb
+
+PIECE: Final = 50_000
+"""Rows that are sorted, and handed to the lake, at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,45 @@ def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str
     with state.building(day, workflow):
         landing.merge_files(settings, lake, state, day, workflow)
         fresh = claim(lake, state, Kind.EVENTS, (day, workflow))
-        landed = landing.events(settings, state, day, workflow, until=fresh.write)
-        good, bad = contract.split(landed, now=datetime.now(UTC))
-        assert landed.num_rows == good.num_rows + bad.num_rows, "a row was lost by the contract"
-        digest = digest_of(good, day, workflow)
-        good = good.set_column(
-            good.column_names.index("batch"), "batch", pa.array([digest] * good.num_rows, pa.string())
-        )
-        lake.overwrite("interactions", good, day=day, workflow=workflow, write=fresh.write)
+        with landing.opened(settings, state, day, workflow, until=fresh.write) as connection:
+            bad = contract.breaking(connection, "landed", now=datetime.now(UTC), order=_ORDER)
+            connection.register("bad", bad.select(["event_id"]))
+            connection.execute("CREATE TEMP VIEW batch AS FROM landed ANTI JOIN bad USING (event_id)")
+            [(landed, rows)] = connection.execute(
+                "SELECT (SELECT count(*) FROM landed), count(*) FROM batch"
+            ).fetchall()
+            assert landed == rows + bad.num_rows, "a row was lost by the contract"
+            digest = digest_of(connection, day, workflow)
+            pieces = _pieces(connection, rows, digest)
+            lake.overwrite("interactions", pieces, day=day, workflow=workflow, write=fresh.write)
         quarantined = landing.rebuild_quarantine(settings, lake, state, day, workflow, extra=bad)
-        state.record_build(day, workflow, landed=landed.num_rows, digest=digest)
-    return Batch(day, workflow, digest, landed.num_rows, good.num_rows, quarantined)
+        state.record_build(day, workflow, landed=landed, digest=digest)
+    return Batch(day, workflow, digest, landed, rows, quarantined)
+
+
+_ORDER: Final = "shown_at, event_id"
+
+
+def _pieces(connection: duckdb.DuckDBPyConnection, rows: int, digest: str) -> Iterator[pa.Table]:
+    """The view `batch` by time shown, as rows of `interactions`, so many at a time that they can be sorted in memory.
+
+    Each piece is a span of time: of files that landed one after the other, it is in a few.
+    """
+    parts = max(1, round(rows / PIECE))
+    shares = [n / parts for n in range(1, parts)]
+    ends: list[datetime | None] = []
+    if shares:
+        ends = sorted(set(connection.execute(f"SELECT quantile_disc(shown_at, {shares}) FROM batch").fetchall()[0][0]))  # noqa: S608
+    told = 0
+    for first, end in pairwise([None, *ends, None]):
+        query = (
+            f"SELECT * REPLACE ('{digest}' AS batch) FROM batch WHERE coalesce(shown_at >= $first, true) "  # noqa: S608
+            f"AND coalesce(shown_at < $end, true) ORDER BY {_ORDER}"
+        )
+        piece = connection.sql(query, params={"first": first, "end": end}).to_arrow_table()
+        told += piece.num_rows
+        yield piece
+    assert told == rows, "a row was lost on the way to the lake"
 
 
 def extend(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> None:

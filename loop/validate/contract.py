@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 
 from loop import schema
@@ -60,18 +61,34 @@ def split(rows: pa.Table, *, now: datetime) -> tuple[pa.Table, pa.Table]:
     connection = duckdb.connect(":memory:", config={"threads": 2, "enable_external_access": False})
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET VARIABLE now = $now", {"now": now.astimezone(UTC)})
         connection.register("given", rows.append_column("_ordinal", pa.array(range(rows.num_rows), pa.int64())))
-        broken = dict(connection.execute(_BROKEN).fetchall())
-        is_bad = [ordinal in broken for ordinal in range(rows.num_rows)]
-        good, bad = (rows.filter(pa.array(mask, pa.bool_())) for mask in ([not b for b in is_bad], is_bad))
-        told = _explained(connection, bad, list(broken.values()))
+        bad = breaking(connection, "given", now=now, order="_ordinal")
     finally:
         connection.close()
-    assert rows.num_rows == good.num_rows + bad.num_rows == good.num_rows + len(broken)
-    reasons = [list(dict.fromkeys(RULES[i].reason.value for i in rules)) for rules in broken.values()]
+    if not bad.num_rows:
+        return rows, bad.drop_columns("_ordinal")
+    good = np.ones(rows.num_rows, bool)
+    good[bad["_ordinal"].to_numpy()] = False
+    kept = rows.filter(pa.array(good))
+    assert rows.num_rows == kept.num_rows + bad.num_rows
+    return kept, bad.drop_columns("_ordinal")
+
+
+def breaking(connection: duckdb.DuckDBPyConnection, view: str, *, now: datetime, order: str) -> pa.Table:
+    """The rows of a view that break the contract, with `breaches` and `explanation` as `split` has them.
+
+    Args:
+        connection: in UTC. No more of the view is held in memory than what breaks the contract.
+        order: SQL by which they are ordered.
+    """
+    connection.execute("SET VARIABLE now = $now", {"now": now.astimezone(UTC)})
+    bad = connection.sql(_BROKEN.format(view=view, order=order)).to_arrow_table()
+    broken = bad["_broken"].to_pylist()
+    bad = bad.drop_columns("_broken")
+    told = _explained(connection, bad, broken)
+    reasons = [list(dict.fromkeys(RULES[i].reason.value for i in rules)) for rules in broken]
     bad = bad.append_column("breaches", pa.array(reasons, pa.list_(pa.string())))
-    return good, bad.append_column("explanation", pa.array(told, pa.string()))
+    return bad.append_column("explanation", pa.array(told, pa.string()))
 
 
 def _explained(connection: duckdb.DuckDBPyConnection, bad: pa.Table, broken: list[list[int]]) -> list[str]:
@@ -242,8 +259,8 @@ RULES: Final = (
 
 
 _BROKEN: Final = f"""
-    SELECT _ordinal, list_filter(range({len(RULES)}), lambda i: found[i + 1]) AS broken
-    FROM (SELECT _ordinal, [{", ".join(f"({rule.broken})" for rule in RULES)}] AS found FROM given)
-    WHERE len(broken) > 0 ORDER BY _ordinal
+    SELECT * EXCLUDE (_found), list_filter(range({len(RULES)}), lambda i: _found[i + 1]) AS _broken
+    FROM (SELECT *, [{", ".join(f"({rule.broken})" for rule in RULES)}] AS _found FROM {{view}})
+    WHERE list_contains(_found, true) ORDER BY {{order}}
 """  # noqa: S608 - made of the constants above
-"""The rules that each row breaks, by their places in `RULES`."""
+"""The rows that break rules, with the places of these in `RULES`."""
