@@ -2,7 +2,7 @@
 
     python benchmarks/erasure.py [--rows 20000 200000] [--touched 2 20] [--json]
 
-A fresh home with forty partitions of as many rows each; the person has 100 interactions spread over so many of them.
+A fresh home with twenty partitions of as many rows each; the person has 100 interactions spread over so many of them.
 Everything is made by the pipeline itself (landing, building, labels, a frozen set), and erased by `loop.erase`; the
 stages are those that it tells of, and the files that were written are counted from the lake.
 """
@@ -34,7 +34,7 @@ from loop.services import prepare, session
 from loop.validate import batches
 
 FIRST = date(2026, 3, 1)
-DAYS, WORKFLOWS = 10, ("ads", "moderation", "design", "comms")
+DAYS, WORKFLOWS = 5, ("ads", "moderation", "design", "comms")
 PERSON, OWN = "person-of-the-benchmark", 100
 QUERY = """
 SELECT 'e-{day}-{workflow}-' || i AS event_id, 's-{day}-{workflow}-' || i AS suggestion_id, NULL AS revises,
@@ -60,12 +60,10 @@ def main() -> None:
     parser.add_argument("--touched", type=int, nargs="+", default=[2, 20])
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    results = [measure(rows, touched) for rows in given.rows for touched in given.touched]
-    if given.json:
-        print(json.dumps(results))
-        return
-    for result in results:
-        print(result)
+    for rows in given.rows:
+        for touched in given.touched:
+            result = measure(rows, touched)
+            print(json.dumps(result) if given.json else result, flush=True)
 
 
 def measure(rows: int, touched: int) -> dict[str, object]:

@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
 from itertools import chain
 from pathlib import Path
@@ -33,11 +34,14 @@ from loop.cycle import learning
 from loop.cycle.reading import cutoff_of, window
 from loop.erase.matching import BY, among, columns, goes, pointers, points
 from loop.erase.subject import DISTINCTIVE, Kind, Subject, standing_alone
+from loop.errors import LoopError
 from loop.home import Home
+from loop.services import processes
 from loop.train import corpus, dataset
 
 Step = Callable[[str], None]
 """Told what is being done."""
+_ATTEMPTS: Final = 10
 OWN_WORDS: Final = 16
 """Characters from which a text that the person wrote is looked for in logs and documents."""
 SCHEMAS: Final = {
@@ -85,6 +89,21 @@ class Plan(msgspec.Struct):
         return own.union(subject.names, named.events, named.suggestions, named.outcomes, self.quarantined, self.texts)
 
 
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """Within, nobody else takes anything away from this home.
+
+    Raises:
+        LoopError: somebody does.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(processes.locked(home.settings, "erase.lock", patience=0.0))
+        except LoopError:
+            raise LoopError("another erasure of this home is under way, or `loop retain`; wait for it to end") from None
+        yield
+
+
 # -- the file ---------------------------------------------------------------------------------------------------------
 
 
@@ -127,6 +146,16 @@ def look(home: Home, subject: Subject, plan: Plan, before: datetime, step: Step 
     Args:
         before: what was received later is not meant.
     """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _look(home, subject, plan, before, step)
+        except FileNotFoundError:  # landed files were merged by whoever built their partition
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _look(home: Home, subject: Subject, plan: Plan, before: datetime, step: Step) -> Plan:
     named = plan.named
     named.before = micros(before)
     named.employees.update(subject.names)
@@ -184,12 +213,19 @@ def partitions(home: Home, name: str, plan: Plan) -> Counter[tuple[date, str]]:
     return found
 
 
-def landings(home: Home, kind: LandedKind) -> list[sa.Row[tuple[str, str, str, date, str]]]:
-    """Every file of the landing area of a kind: landing_id, source, path, day, workflow."""
+def landings(
+    home: Home, kind: LandedKind, place: Partition | None = None
+) -> list[sa.Row[tuple[str, str, str, date, str]]]:
+    """Every file of the landing area of a kind, or of one partition: landing_id, source, path, day, workflow.
+
+    Who does not hold `State.building` may find that one of them was merged into another meanwhile.
+    """
     table = home.state.tables["landings"]
     query = sa.select(table.c.landing_id, table.c.source, table.c.path, table.c.day, table.c.workflow).where(
         table.c.kind == kind.value
     )
+    if place is not None:
+        query = query.where(table.c.day == place[0], table.c.workflow == place[1])
     with home.state.engine.connect() as connection:
         return list(connection.execute(query.order_by(table.c.day, table.c.workflow, table.c.landing_id)))
 
@@ -206,9 +242,8 @@ def _files(
     """Landed rows, all of them or those of some partitions."""
     found = landings(home, kind)
     paths = [home.path(row.path) for row in found if places is None or (row.day, row.workflow) in places]
-    there = [str(path) for path in paths if path.exists()]
-    if there:
-        scanner = ds.dataset(there, schema=SCHEMAS[kind])
+    if paths:
+        scanner = ds.dataset([str(path) for path in paths], schema=SCHEMAS[kind])
         yield from map(pa.table, scanner.to_batches(columns=wanted, batch_size=65_536))
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from loop import schema
 from loop.collect.files import KNOWN_BY, Kind, bringing
 from loop.erase.databases import Cleaned, renew
-from loop.erase.plan import SCHEMAS, Step, landings
+from loop.erase.plan import SCHEMAS, Step, alone, landings
 from loop.erase.rows import MADE_OF
 from loop.home import Home
 from loop.train import dataset
@@ -27,24 +27,28 @@ def retain(home: Home, *, today: date | None = None, step: Step = lambda _: None
     """
     today = today or datetime.now(UTC).date()
     dropped: Counter[str] = Counter()
+    with alone(home):
+        _all(home, today, dropped, step)
+    return +dropped
+
+
+def _all(home: Home, today: date, dropped: Counter[str], step: Step) -> None:
     for name, days in sorted(home.settings.retention_days.items()):
         first = today - timedelta(days=days)
         step(f"{name}: nothing from before {first}")
         dropped[name] += _sets(home, first) if name == SETS else _table(home, name, first)
     if dropped.total():
         renew(home, Cleaned(), step)
-    return +dropped
 
 
 def _table(home: Home, name: str, first: date) -> int:
     kinds = [kind for kind, made in MADE_OF.items() if made == name]
-    files = {kind: [row for row in landings(home, kind) if row.day < first] for kind in kinds}
     old = {place for place in home.lake.partitions(name) if place[0] < first}
-    places = old.union((row.day, row.workflow) for found in files.values() for row in found)
+    places = old.union((row.day, row.workflow) for kind in kinds for row in landings(home, kind) if row.day < first)
     for day, workflow in sorted(places):
         with home.state.building(day, workflow):
             for kind in kinds:
-                for file in (row for row in files[kind] if (row.day, row.workflow) == (day, workflow)):
+                for file in landings(home, kind, (day, workflow)):
                     _drop(home, kind, file)
             if (day, workflow) in old:
                 home.lake.overwrite(name, schema.LAKE[name].empty(), day=day, workflow=workflow)

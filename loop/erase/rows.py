@@ -38,14 +38,13 @@ def erase(home: Home, plan: Plan, step: Step) -> Counter[str]:
     While a partition is rewritten nobody makes it anew from what had landed before.
     """
     gone: Counter[str] = Counter()
-    touched = {kind: _touched(home, kind, plan) for kind in Kind}
-    in_lake = {name: partitions(home, name, plan) for name in MADE_OF.values()}
-    where = {place for files in touched.values() for _, place in files}.union(*in_lake.values())
+    where = {(file.day, file.workflow) for kind in Kind for file in _touched(home, kind, plan)}
+    where = where.union(*(partitions(home, name, plan) for name in MADE_OF.values()))
     for done, (day, workflow) in enumerate(sorted(where), 1):
         step(f"partition {done} of {len(where)}: {day} {workflow}")
         with home.state.building(day, workflow):
             for kind, name in MADE_OF.items():
-                files = [file for file, place in touched[kind] if place == (day, workflow)]
+                files = _touched(home, kind, plan, (day, workflow))  # again: they may have been merged
                 gone[f"landing/{kind}"] += _landed(home, kind, (day, workflow), files, plan)
                 gone[f"lake/{name}"] += _partition(home, name, (day, workflow), plan)
     return gone
@@ -95,13 +94,22 @@ def barrier(home: Home) -> int:
     return len(orphans)
 
 
-def _touched(home: Home, kind: Kind, plan: Plan) -> list[tuple[sa.Row[tuple[str, str, str, date, str]], Partition]]:
-    """The landed files of a kind in which rows go, or lose the name of one that does, each with its partition."""
+def _touched(
+    home: Home, kind: Kind, plan: Plan, place: Partition | None = None
+) -> list[sa.Row[tuple[str, str, str, date, str]]]:
+    """The landed files of a kind, or of one partition, in which rows go or lose the name of one that does.
+
+    One that is gone, merged into another, counts as touched.
+    """
     table, found = schema.LAKE[MADE_OF[kind]], []
-    for file in landings(home, kind):
-        rows = _read(home, kind, file.path, [*dict.fromkeys([*columns(table), *pointers(table)])])
+    for file in landings(home, kind, place):
+        try:
+            rows = _read(home, kind, file.path, [*dict.fromkeys([*columns(table), *pointers(table)])])
+        except FileNotFoundError:
+            found.append(file)
+            continue
         if pc.any(pc.or_(goes(table, rows, plan), points(table, rows, plan))).as_py():
-            found.append((file, (file.day, file.workflow)))
+            found.append(file)
     return found
 
 

@@ -23,12 +23,11 @@ from loop.cycle import learning
 from loop.erase import databases, files, rows
 from loop.erase.databases import Needles
 from loop.erase.matching import among
-from loop.erase.plan import Plan, Step, drop, look, restored, save
+from loop.erase.plan import Plan, Step, alone, drop, look, restored, save
 from loop.erase.subject import Subject, check_reason
 from loop.errors import LoopError
 from loop.home import Home
 from loop.release import taints
-from loop.services import processes
 from loop.train import dataset
 
 PATIENCE: Final = 120.0
@@ -91,15 +90,8 @@ def erase(  # noqa: PLR0913 - by keyword
     if dry_run:
         return _reach(home, subject, step)
     check_reason(subject, reason)
-    try:
-        lock = processes.locked(home.settings, "erase.lock", patience=0.0)
-        lock.__enter__()
-    except LoopError:
-        raise LoopError("another erasure of this home is under way; wait for it to end") from None
-    try:
+    with alone(home):
         return _Erasure(home, subject, reason, author, step).run()
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _reach(home: Home, subject: Subject, step: Step) -> Report:

@@ -82,7 +82,7 @@ def test_a_person_goes_and_everybody_else_stays(full: Home) -> None:
     assert left.drop_columns("batch").sort_by("event_id").equals(kept.drop_columns("batch").sort_by("event_id"))
     assert landing.events(full.settings, full.state, DAY, "comms").num_rows == 40
     text = everything(full)
-    assert not [n for n in (*pseudonyms(ANNA, full.settings), ANNA, WORDS, "e900") if n in text]
+    assert not [n for n in (*pseudonyms(ANNA, full.settings), ANNA, WORDS, f"{DAY}-e900") if n in text]
     assert dataset.verify(full.path(f"training_sets/{frozen.digest}")) == []
 
 
@@ -259,3 +259,23 @@ def test_a_kill_at_any_stage_is_resumed(full: Home, monkeypatch: pytest.MonkeyPa
     assert not list((full.settings.home / "erasures").iterdir())
     assert {row["stage"] for row in full.state.arrow("erasures").to_pylist()} == {"done"}
     assert WORDS not in everything(full)
+
+
+def test_files_that_a_builder_merges_meanwhile_are_found_again(full: Home) -> None:
+    for n in range(40):
+        who = {"employee": ANNA} if n % 4 == 0 else {}
+        land(full, [event(decision(1000 + n, "reject", **who), DAY)], f"small-{n}.jsonl")
+    build(full)  # now the lake has them, and the next build makes one file of them
+    built: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        if what.startswith("partition"):
+            before = full.state.arrow("landings").num_rows
+            build(full)
+            built.append(f"{before} files, then {full.state.arrow('landings').num_rows}")
+
+    report = erase(full, step=meanwhile)
+    assert built == ["42 files, then 2"]
+    assert report.removed["lake/interactions"] == report.removed["landing/events"] == 3 + 10
+    build(full)
+    assert full.lake.read("interactions", days=(DAY, DAY)).num_rows == 40 + 30
