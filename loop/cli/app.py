@@ -10,7 +10,7 @@ import sys
 import typer
 
 from loop import __version__
-from loop.cli import batches, cycle, data, erase, gateway, privacy, quarantine, run, service
+from loop.cli import batches, cycle, data, erase, gateway, privacy, quarantine, run, service, signal
 from loop.errors import BadInputError, LoopError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("status")(data.status)
 app.add_typer(batches.hold, name="hold")
 app.add_typer(batches.suites, name="suites")
 app.add_typer(quarantine.quarantine, name="quarantine")
+app.add_typer(signal.signal, name="signal")
 app.command("sql")(data.sql)
 app.command("erase")(erase.erase)
 app.command("retain")(erase.retain)

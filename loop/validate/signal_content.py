@@ -27,6 +27,8 @@ MOST: Final = 12_000
 RIDGE: Final = 8.0
 """Precision of the prior on a weight, whose mean is 0, in the first turn. In later ones each weight has its own
 (automatic relevance determination, MacKay 1994; Tipping 2001): most pairs of words mean nothing."""
+RARE: Final = 3
+"""A pair of words that is met less often is left out: of free text that is most, and they tell nothing of others."""
 LOOSEST, TIGHTEST = 0.3, 1000.0
 STEPS: Final = 20
 _CHUNK: Final = 8_192
@@ -123,15 +125,18 @@ def examples(facts: Facts) -> Examples:
             (refused, facts.answers[refused, i], np.zeros((len(refused), taken.shape[1]), np.int32), share, 0.0, 1.0)
         )
     crossed = [_crossed(facts.prompt[r], plus, minus) for r, plus, minus, *_ in parts]
-    columns, places = np.unique(np.concatenate([c for _, c, _ in crossed]), return_inverse=True)
+    every = np.concatenate([columns for _, columns, _ in crossed])
+    columns, places, seen = np.unique(every, return_inverse=True, return_counts=True)
     matrices, start = [], 0
     for (count, cols, values), (r, *_) in zip(crossed, parts, strict=True):
         at = places[start : start + len(cols)]
         start += len(cols)
         matrices.append(csr_matrix((values, at, np.concatenate([[0], count.cumsum()])), shape=(len(r), len(columns))))
+    known = np.flatnonzero(seen >= RARE)
+    columns = columns[known]
     spread = [np.broadcast_to(np.asarray(w, float), len(r)) for r, _, _, w, _, _ in parts]
     return Examples(
-        features=vstack(matrices, format="csr"),
+        features=vstack(matrices, format="csr")[:, known],
         columns=columns,
         label=np.concatenate([np.full(len(r), y) for r, _, _, _, y, _ in parts]),
         weight=np.concatenate(spread),
