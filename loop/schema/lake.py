@@ -234,7 +234,12 @@ CONDUCT: Final = Table(
         Column("employee", TEXT, "pseudonym", Privacy.PSEUDONYM),
         _DAY_COLUMN,
         _WORKFLOW,
-        Column("trust", REAL, "probability of honest work as of that day, from the days up to it", Privacy.CONDUCT),
+        Column(
+            "trust",
+            REAL,
+            "1: nothing speaks against honest work as of that day, from the days up to it; 0: nothing for it",
+            Privacy.CONDUCT,
+        ),
         Column("statistics", pa.list_(REAL), "counts and log-likelihoods of the day, which add up", Privacy.CONDUCT),
         Column("words", pa.list_(SHORT), "buckets of words", Privacy.CONDUCT),
         Column("score", pa.list_(REAL), "how much more often than expected each was taken", Privacy.CONDUCT),

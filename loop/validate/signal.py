@@ -64,7 +64,7 @@ class Signals:
     examination: Reals
     """Propensity of the place that was taken, relative to the place most looked at; nan where none was."""
     trust: Reals
-    """By person, as `facts.employees`."""
+    """Probability that they work honestly, by person, as `facts.employees`."""
     ways: dict[Way, Reals]
     choices: Choices
     groups: tuple[Group, ...]
@@ -110,7 +110,7 @@ def weigh(
     ways = judging.ways(total)
     trust = ways[Way.HONEST]
     unread = _unread(found, total, trust, rushed)
-    weight = trust[found.employee] * (1.0 - unread) * np.where(found.blank_edit, 0.5, 1.0)
+    weight = believed(trust)[found.employee] * (1.0 - unread) * np.where(found.blank_edit, 0.5, 1.0)
     taken = (found.chosen >= 0) & (found.chosen < len(fitted.propensity))
     examination = np.where(taken, fitted.propensity[np.where(taken, found.chosen, 0)], np.nan)
     reasons = _reasons(found, weight, ways, unread, rushed)
@@ -128,6 +128,11 @@ def weigh(
         seen.gain,
         seen.peers,
     )
+
+
+def believed(trust: Reals) -> Reals:
+    """What is left of the belief in somebody's work before any decision: 1 where nothing speaks against it."""
+    return np.asarray(np.minimum(trust / judging.PRIOR[Way.HONEST], 1.0))
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,7 @@ def _reasons(found: Facts, weight: Reals, ways: dict[Way, Reals], unread: Reals,
     """Why a weight is low, the person's main way first; empty where it is not."""
     others = [way for way in Way if way is not Way.HONEST]
     main = np.stack([ways[way] for way in others]).argmax(axis=0)[found.employee]
-    distrusted = 1.0 - ways[Way.HONEST][found.employee] > SLIGHT
+    distrusted = 1.0 - believed(ways[Way.HONEST])[found.employee] > SLIGHT
     told = {"rushed": rushed, "instant": unread > SLIGHT, "blank_edit": found.blank_edit}
     low = np.flatnonzero(weight < TOLD)
     reasons: list[list[str]] = [[] for _ in range(len(found))]

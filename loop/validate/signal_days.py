@@ -20,7 +20,7 @@ from loop.state import State
 from loop.validate import signal_content, signal_peers
 from loop.validate import signal_evidence as judging
 from loop.validate.batches import rows_of
-from loop.validate.signal import GROUP, Group, Signals, judge
+from loop.validate.signal import GROUP, Group, Signals, believed, judge
 from loop.validate.signal_evidence import STATISTICS, Evidence
 from loop.validate.signal_features import ANSWER_BUCKETS
 
@@ -162,7 +162,7 @@ def _conduct(found: Signals, day: date, workflow: str, today: pa.Table) -> pa.Ta
         "employee": names.take(pa.array(people)),
         "day": pa.array([day] * len(mine), pa.date32()),
         "workflow": pa.array([workflow] * len(mine), pa.string()),
-        "trust": pa.array(found.trust[people]),
+        "trust": pa.array(believed(found.trust[people])),
         "statistics": lists(own.sums[mine], pa.float64()),
         "words": lists(top.astype(np.int32), pa.int32()),
         "score": lists(own.score[mine][at, top], pa.float64()),
