@@ -155,6 +155,8 @@ def status(json: bool = output.Json) -> None:
     output.stdout.print(
         f"[bold]Champion[/bold] {champion['version']} since {champion['cycle']}" if champion else "No champion yet"
     )
+    if champion and champion["tainted"]:
+        output.stdout.print("It learned from rows that were erased since; the next cycle trains without them.")
     output.table(
         "Data (the last 40 partitions)",
         ["day", "workflow", "status", "rows", "quarantined"],
@@ -175,7 +177,7 @@ def status(json: bool = output.Json) -> None:
 
 
 def _status(home: Home) -> dict[str, Any]:
-    from loop.release import releases
+    from loop.release import releases, taints
 
     batches = home.state.batches(*_EVERY)
     shown = [
@@ -186,7 +188,8 @@ def _status(home: Home) -> dict[str, Any]:
     decided = home.state.arrow("releases").to_pylist()[-10:]
     return {
         "home": str(home.settings.home),
-        "champion": champion and {"version": champion.version, "cycle": champion.cycle},
+        "champion": champion
+        and {"version": champion.version, "cycle": champion.cycle, "tainted": version in taints.tainted(home.state)},
         "batches": shown,
         "held": [b for b in shown if b["status"] == schema.BatchStatus.HELD],
         "releases": [{k: v for k, v in r.items() if k != "evidence"} for r in decided],

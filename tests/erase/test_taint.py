@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from loop import cycle
+from loop.cli import data
 from loop.config import Settings
 from loop.cycle import learning
 from loop.cycle.reading import latest
@@ -105,6 +106,7 @@ def test_a_tainted_champion_serves_and_its_successor_comes_from_its_clean_ancest
         pytest.approx(report.tainted[0]["share"], abs=1e-6),
     )
     assert releases.champion_now(home.state) == made.version, "it goes on serving"
+    assert data._status(home)["champion"] == {"version": made.version, "cycle": DAY, "tainted": True}
     cycle.training_set(home, following)
     again = cycle.policy(home, following)
     assert again.parent == base
