@@ -35,5 +35,5 @@ def label(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.
         "taught": labels.taught,
         **{f"set aside/{reason}": count for reason, count in labels.set_aside.items()},
     }
-    yield dg.MaterializeResult("demonstrations", metadata={"dagster/row_count": labels.demonstrations.num_rows, **told})
-    yield dg.MaterializeResult("preferences", metadata={"dagster/row_count": labels.preferences.num_rows, **told})
+    yield dg.MaterializeResult("demonstrations", metadata={"dagster/row_count": labels.demonstrations, **told})
+    yield dg.MaterializeResult("preferences", metadata={"dagster/row_count": labels.preferences, **told})

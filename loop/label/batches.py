@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
+import pyarrow as pa
+
+from loop import schema
 from loop.config import Settings
-from loop.label.derive import Labels, derive
+from loop.label.derive import pieces
 from loop.lake import Lake
-from loop.validate.batches import rows_of
 
 
-def build(settings: Settings, lake: Lake, day: date, workflow: str) -> Labels:
-    """Derive and write the labels of one day and workflow. Each carries the digest of the batch that it came from."""
-    with lake.pinned("interactions"):  # an erasure waits until what was read of it stands where it looks next
-        labels = derive(
-            rows_of(lake, day, workflow),
-            held_out_share=settings.held_out_share,
-            seed=settings.seed,
-            signals=lake.read("signals", days=(day, day), workflows=[workflow]) if settings.signals else None,
-        )
-        lake.overwrite("demonstrations", labels.demonstrations, day=day, workflow=workflow)
-        lake.overwrite("preferences", labels.preferences, day=day, workflow=workflow)
-    return labels
+@dataclass
+class Made:
+    """What was derived from a partition: `interactions == taught + set_aside.total()`."""
+
+    interactions: int = 0
+    taught: int = 0
+    demonstrations: int = 0
+    preferences: int = 0
+    set_aside: Counter[str] = field(default_factory=Counter)
+
+
+def build(settings: Settings, lake: Lake, day: date, workflow: str) -> Made:
+    """Derive and write the labels of one day and workflow. Each carries the digest of the batch that it came from.
+
+    The batch is passed over once for each table, and held in memory not at all.
+    """
+    made = Made()
+    which: dict[str, Any] = {"day": day, "workflow": workflow}
+    with (  # an erasure waits until what was read of it stands where it looks next
+        lake.pinned("interactions"),
+        lake.partition("interactions", **which, view="interactions", where="batch <> ''") as connection,
+    ):
+        days, columns = (day, day), ["event_id", "weight", "examination"]
+        weights = lake.read("signals", days=days, workflows=[workflow], columns=columns) if settings.signals else None
+        connection.register("signals", schema.SIGNALS.empty() if weights is None else weights)
+
+        def labels(table: str) -> Iterator[pa.Table]:
+            for piece in pieces(
+                connection, held_out_share=settings.held_out_share, seed=settings.seed, tables=(table,)
+            ):
+                rows = getattr(piece, table)
+                setattr(made, table, getattr(made, table) + rows.num_rows)
+                if table == "demonstrations":
+                    made.interactions += piece.interactions
+                    made.taught += piece.taught
+                    made.set_aside.update(piece.set_aside)
+                yield rows
+
+        for table in ("demonstrations", "preferences"):
+            lake.overwrite(table, labels(table), **which)
+    return made

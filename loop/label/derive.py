@@ -10,7 +10,10 @@ texts: it is counted, not invented.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -19,10 +22,16 @@ from loop.lake import conform
 from loop.schema import Split
 from loop.schema.lake import DECISION_ORDER
 
+if TYPE_CHECKING:
+    import duckdb
+
+PIECE: Final = 50_000
+"""Decisions of which labels are made at a time."""
+
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of one batch. Every interaction taught something or stands in `set_aside` under one reason."""
+    """The labels of some decisions. Every interaction taught something or stands in `set_aside` under one reason."""
 
     interactions: int
     demonstrations: pa.Table
@@ -51,25 +60,61 @@ def derive(interactions: pa.Table, *, held_out_share: float, seed: int = 0, sign
     """
     import duckdb
 
-    connection = duckdb.connect(":memory:")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.register("interactions", interactions)
-    connection.register("held_out", _held_out(interactions, held_out_share, seed))
-    connection.register("signals", schema.SIGNALS.empty() if signals is None else signals)
-    connection.execute(_DECISIONS)
-    demonstrations = connection.sql(_DEMONSTRATIONS).to_arrow_table()
-    preferences = connection.sql(_PREFERENCES).to_arrow_table()
-    connection.register("d", demonstrations)
-    connection.register("p", preferences)
-    reasons = connection.execute(_SET_ASIDE).fetchall()
+    with duckdb.connect(":memory:", config={"threads": 2}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("interactions", interactions)
+        connection.register("signals", schema.SIGNALS.empty() if signals is None else signals)
+        found = list(pieces(connection, held_out_share=held_out_share, seed=seed))
+    set_aside: Counter[str] = Counter()
+    for piece in found:
+        set_aside.update(piece.set_aside)
     labels = Labels(
-        interactions=interactions.num_rows,
-        demonstrations=conform(demonstrations, schema.DEMONSTRATIONS),
-        preferences=conform(preferences, schema.PREFERENCES),
-        set_aside={str(reason): int(count) for reason, count in reasons if reason != "taught"},
+        interactions=sum(piece.interactions for piece in found),
+        demonstrations=pa.concat_tables([schema.DEMONSTRATIONS.empty(), *(piece.demonstrations for piece in found)]),
+        preferences=pa.concat_tables([schema.PREFERENCES.empty(), *(piece.preferences for piece in found)]),
+        set_aside=dict(set_aside),
     )
-    assert sum(count for _, count in reasons) == interactions.num_rows, "an interaction was lost by the derivation"
+    assert labels.interactions == interactions.num_rows, "an interaction was lost by the derivation"
     return labels
+
+
+def pieces(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    held_out_share: float,
+    seed: int = 0,
+    tables: tuple[str, ...] = ("demonstrations", "preferences"),
+) -> Iterator[Labels]:
+    """The labels of a batch, a piece after the other: no more of it is held in memory.
+
+    Args:
+        connection: in UTC, with the batch as the view `interactions`, and `signals`; see `derive`.
+        tables: which labels are wanted; the others are left empty.
+    """
+    import duckdb
+
+    values = connection.sql(_VALUES).to_arrow_table()["value"].to_pylist()
+    held_out = sorted(value for value in values if split_of(value, held_out_share, seed) is Split.HELD_OUT)
+    connection.register("held_out", pa.table({"value": pa.array(held_out, pa.string())}))
+    connection.execute(_SUPERSEDED)
+    with duckdb.connect(":memory:", config={"threads": 2}) as own:
+        own.execute("SET TimeZone = 'UTC'")
+        for batch in connection.sql(_WEIGHED).to_arrow_reader(PIECE):
+            own.register("weighed", pa.table(batch))
+            yield _labels(own, batch.num_rows, tables)
+
+
+def _labels(connection: duckdb.DuckDBPyConnection, rows: int, tables: tuple[str, ...]) -> Labels:
+    connection.execute(_DECISIONS)
+    found = {
+        name: conform(connection.sql(query).to_arrow_table(), schema.LAKE[name])
+        if name in tables
+        else schema.LAKE[name].empty()
+        for name, query in (("demonstrations", _DEMONSTRATIONS), ("preferences", _PREFERENCES))
+    }
+    reasons = connection.execute(_SET_ASIDE).fetchall()
+    assert sum(count for _, count in reasons) == rows, "an interaction was lost by the derivation"
+    return Labels(rows, **found, set_aside={str(reason): int(n) for reason, n in reasons if reason != "taught"})
 
 
 def split_of(value: str | None, share: float, seed: int) -> Split:
@@ -80,34 +125,49 @@ def split_of(value: str | None, share: float, seed: int) -> Split:
     return Split.HELD_OUT if drawn < share else Split.TRAIN
 
 
-def _held_out(interactions: pa.Table, share: float, seed: int) -> pa.Table:
-    values = {v for name in ("employee", "task_id") for v in interactions[name].unique().to_pylist()}
-    held = sorted(v for v in values if split_of(v, share, seed) is Split.HELD_OUT)
-    return pa.table({"value": pa.array(held, pa.string())})
+_VALUES = """
+SELECT DISTINCT employee AS value FROM interactions WHERE employee IS NOT NULL
+UNION SELECT DISTINCT task_id FROM interactions WHERE task_id IS NOT NULL
+"""
 
-
-# The decisions that may teach, each with its side and the time from which a later decision replaces it. The side is a
-# matter of the row's own writer and task, so that no later row moves it; of an episode that has both sides after all
-# (two people at one piece of work), evaluation leaves the held-out rows aside.
-_DECISIONS = rf"""
-CREATE TABLE decisions AS
-WITH sided AS (
-    SELECT *, employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false) AS is_held_out
+_SUPERSEDED = f"""
+CREATE OR REPLACE TEMP TABLE superseded AS
+SELECT event_id, later AS superseded_at FROM (
+    SELECT event_id, lead(received_at) OVER (PARTITION BY suggestion_id ORDER BY {DECISION_ORDER}) AS later
     FROM interactions
-), weighed AS (
-    SELECT sided.*, coalesce(s.weight, 1.0) AS trusted, coalesce(least_seen.examination / s.examination, 1.0) AS inverse
-    FROM sided LEFT JOIN signals s USING (event_id)
-    CROSS JOIN (SELECT min(examination) AS examination FROM signals) AS least_seen
-)
-SELECT *,
-    CASE WHEN is_held_out THEN 'held_out' ELSE 'train' END AS split,
-    list_contains(purposes, CASE WHEN is_held_out THEN 'evaluation' ELSE 'training' END) AS consented,
-    lead(received_at) OVER (PARTITION BY suggestion_id
-        ORDER BY {DECISION_ORDER}) AS superseded_at,
-    coalesce(regexp_matches(final_text, '\S'), false) AND NOT list_contains(reasons, 'edited_later') AS stands,
-    list_filter(candidates, lambda c: c.position = chosen)[1] AS taken
-FROM weighed
+) WHERE later IS NOT NULL
 """  # noqa: S608
+
+# Each decision with what others say of it: its side, the time from which a later decision replaces it, its weight. The
+# side is a matter of the row's own writer and task, so that no later row moves it; of an episode that has both sides
+# after all (two people at one piece of work), evaluation leaves the held-out rows aside.
+_WEIGHED = """
+SELECT i.*, employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false) AS is_held_out,
+    superseded_at, coalesce(s.weight, 1.0) AS trusted,
+    coalesce((SELECT min(examination) FROM signals) / s.examination, 1.0) AS inverse
+FROM interactions i LEFT JOIN superseded USING (event_id) LEFT JOIN signals s USING (event_id)
+"""
+
+# The decisions that may teach. `others`: those over which the taken one is preferred.
+_DECISIONS = r"""
+CREATE OR REPLACE TEMP TABLE decisions AS
+WITH sided AS (
+    SELECT *,
+        CASE WHEN is_held_out THEN 'held_out' ELSE 'train' END AS split,
+        list_contains(purposes, CASE WHEN is_held_out THEN 'evaluation' ELSE 'training' END) AS consented,
+        coalesce(regexp_matches(final_text, '\S'), false) AND NOT list_contains(reasons, 'edited_later') AS stands,
+        list_filter(candidates, lambda c: c.position = chosen)[1] AS taken,
+        consented AND decision IN ('accept', 'modify') AS teaches
+    FROM weighed
+)
+SELECT *, teaches AND stands AS demonstrates,
+    CASE WHEN teaches THEN list_filter(candidates, lambda c: c.position <> chosen AND c.text <> taken.text)
+        ELSE [] END AS others,
+    consented AND decision = 'modify' AND stands
+        AND trim(regexp_replace(final_text, '\s+', ' ', 'g')) <> trim(regexp_replace(taken.text, '\s+', ' ', 'g'))
+        AS is_edit
+FROM sided
+"""
 
 _SOURCE = (
     "event_id, suggestion_id, day, workflow, employee, episode_id, task_id, split, trusted AS weight, received_at, "
@@ -118,31 +178,23 @@ _DEMONSTRATIONS = f"""
 SELECT md5('demonstration|' || event_id) AS demonstration_id,
     CASE decision WHEN 'accept' THEN 'accepted' ELSE 'edited' END AS kind,
     prompt, final_text AS answer, {_SOURCE}
-FROM decisions
-WHERE consented AND decision IN ('accept', 'modify') AND stands
+FROM decisions WHERE demonstrates
 ORDER BY demonstration_id
 """  # noqa: S608
 
 # One decision weighs one whole in each kind: a choice among five is four pairs of a quarter.
-_PREFERENCES = rf"""
-WITH others AS (
-    SELECT *, unnest(list_filter(candidates, lambda c: c.position <> chosen AND c.text <> taken.text)) AS other
-    FROM decisions WHERE consented AND decision IN ('accept', 'modify')
-), pairs AS (
-    SELECT 'choice' AS kind, prompt, taken.text AS chosen_text, other.text AS rejected,
-        taken.position AS chosen_position, other.position AS rejected_position,
-        taken.logprob AS chosen_logprob, other.logprob AS rejected_logprob,
-        * EXCLUDE (prompt, chosen, taken, other),
-        inverse / count(*) OVER (PARTITION BY event_id) AS share
-    FROM others
+_PREFERENCES = f"""
+WITH pairs AS (
+    SELECT 'choice' AS kind, taken.text AS chosen_text, other.text AS rejected, taken.position AS chosen_position,
+        other.position AS rejected_position, taken.logprob AS chosen_logprob, other.logprob AS rejected_logprob,
+        * EXCLUDE (chosen, taken, other), inverse / len(others) AS share
+    FROM (SELECT *, unnest(others) AS other FROM decisions)
     UNION ALL BY NAME
-    SELECT 'edit' AS kind, prompt, final_text AS chosen_text, taken.text AS rejected,
+    SELECT 'edit' AS kind, final_text AS chosen_text, taken.text AS rejected,
         taken.position AS chosen_position, taken.position AS rejected_position,
         NULL::DOUBLE AS chosen_logprob, taken.logprob AS rejected_logprob,
-        * EXCLUDE (prompt, chosen, taken), 1.0 AS share
-    FROM decisions
-    WHERE consented AND decision = 'modify' AND stands
-        AND trim(regexp_replace(final_text, '\s+', ' ', 'g')) <> trim(regexp_replace(taken.text, '\s+', ' ', 'g'))
+        * EXCLUDE (chosen, taken), 1.0 AS share
+    FROM decisions WHERE is_edit
 )
 SELECT md5('preference|' || event_id || '|' || kind || '|' || rejected_position) AS preference_id,
     kind, prompt, chosen_text AS chosen, rejected, chosen_position, rejected_position, chosen_logprob,
@@ -152,15 +204,14 @@ ORDER BY preference_id
 """  # noqa: S608
 
 _SET_ASIDE = """
-WITH taught AS (SELECT event_id FROM d UNION SELECT event_id FROM p)
 SELECT CASE
-        WHEN taught.event_id IS NOT NULL THEN 'taught'
+        WHEN demonstrates OR is_edit OR len(others) > 0 THEN 'taught'
         WHEN NOT consented THEN 'no consent to ' || CASE split WHEN 'train' THEN 'training' ELSE 'evaluation' END
         WHEN decision = 'ignore' THEN 'ignored'
         WHEN decision = 'reject' THEN 'rejected: no preferred text'
         WHEN list_contains(reasons, 'edited_later') THEN 'edited later: what stands in the end is not known'
         ELSE 'deleted: nothing stands and nothing else was shown'
     END AS reason, count(*)
-FROM decisions LEFT JOIN taught USING (event_id)
+FROM decisions
 GROUP BY reason ORDER BY reason
 """
