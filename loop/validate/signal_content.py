@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,12 @@ RIDGE: Final = 8.0
 RARE: Final = 3
 """A pair of words that is met less often is left out: of free text that is most, and they tell nothing of others."""
 LOOSEST, TIGHTEST = 0.3, 1000.0
-STEPS: Final = 20
+STEPS: Final = 8
+"""Newton steps at most, each by conjugate gradients."""
+TOLERANCE: Final = 1e-3
 _CHUNK: Final = 8_192
 
-Buckets = NDArray[np.int32]
+Buckets = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Content:
         return quality, final
 
     def _sums(self, prompt: Buckets, answer: Buckets, fold: Ints) -> Reals:
-        at = (prompt[:, :, None] * ANSWER_BUCKETS + answer[:, None, :]).reshape(len(prompt), -1)
+        at = (prompt[:, :, None].astype(np.int32) * ANSWER_BUCKETS + answer[:, None, :]).reshape(len(prompt), -1)
         at += (fold * (PROMPT_BUCKETS * ANSWER_BUCKETS))[:, None].astype(np.int32)
         return np.asarray(self.weights.reshape(-1)[at].sum(axis=1), np.float64)
 
@@ -122,7 +124,7 @@ def examples(facts: Facts) -> Examples:
         refused = rows[facts.rejected[rows] & (facts.shown[rows] > i)]
         share = 0.5 / facts.shown[refused]
         parts.append(
-            (refused, facts.answers[refused, i], np.zeros((len(refused), taken.shape[1]), np.int32), share, 0.0, 1.0)
+            (refused, facts.answers[refused, i], np.zeros((len(refused), taken.shape[1]), np.uint8), share, 0.0, 1.0)
         )
     crossed = [_crossed(facts.prompt[r], plus, minus) for r, plus, minus, *_ in parts]
     every = np.concatenate([columns for _, columns, _ in crossed])
@@ -165,7 +167,7 @@ def learn(found: Examples, trust: Reals, fold: Ints, before: Content | None = No
 
 
 def _fit(found: Examples, use: Ints, weight: Reals, start: Reals, precision: Reals) -> tuple[Reals, Reals]:
-    """Weights, the intercept last, and each one's precision for the next turn: logistic regression by L-BFGS."""
+    """Weights, the intercept last, and each one's precision for the next turn: logistic regression."""
     features, label, absolute = found.features[use], found.label[use], found.absolute[use]
     transposed = features.T.tocsr()
 
@@ -175,7 +177,13 @@ def _fit(found: Examples, use: Ints, weight: Reals, start: Reals, precision: Rea
         value = weight @ (np.logaddexp(0.0, margin) - label * margin) + 0.5 * (precision @ w[:-1] ** 2)
         return float(value), np.append(transposed @ residual + precision * w[:-1], residual @ absolute)
 
-    w = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS}).x)
+    def curved(w: Reals, v: Reals) -> Reals:
+        share = expit(features @ w[:-1] + w[-1] * absolute)
+        along = weight * share * (1.0 - share) * (features @ v[:-1] + v[-1] * absolute)
+        return np.append(transposed @ along + precision * v[:-1], along @ absolute)
+
+    options = {"maxiter": STEPS, "xtol": TOLERANCE}
+    w = np.asarray(minimize(loss, start, jac=True, hessp=curved, method="Newton-CG", options=options).x)
     share = expit(features @ w[:-1] + w[-1] * absolute)
     curvature = transposed.power(2) @ (weight * share * (1.0 - share))
     own = 1.0 / (w[:-1] ** 2 + 1.0 / (curvature + precision))

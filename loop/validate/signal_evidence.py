@@ -32,6 +32,7 @@ TEMPER: Final = 1.0
 """Power on the likelihoods that come from the content model, which is an estimate."""
 HARDLY: Final = 0.3
 """Share of people's slopes on content at which decisions are still held to be unrelated to it."""
+_CHUNK: Final = 50_000
 FAVOUR: Final = 2.0
 """Standard deviation of the effect of a favourite word, in logits."""
 
@@ -212,20 +213,20 @@ def _favourites(  # noqa: PLR0913, PLR0917
     score, information = np.zeros((groups, ANSWER_BUCKETS)), np.zeros((groups, ANSWER_BUCKETS))
     place = np.exp(choices.of(facts, quality))
     choosing, edited = chooses(facts)[rows], edits(facts)[rows]
-    for i in range(CANDIDATES):
-        use = np.flatnonzero(choosing & (facts.shown[rows] > i))
-        if not len(use):
-            continue
-        share = place[rows[use], i]
-        tokens = facts.answers[rows[use], i]
-        # Words that every candidate has say nothing: their scores cancel, and their information is left out.
-        others = facts.answers[rows[use]]
-        common = (tokens[:, None, :, None] == others[:, : max(1, int(facts.shown[rows[use]].max())), None, :]).any(
-            axis=3
-        )
-        alone = common.sum(axis=1) < facts.shown[rows[use]][:, None]
-        _add(score, group[use], tokens * alone, (facts.chosen[rows[use]] == i) - share)
-        _add(information, group[use], tokens * alone, share * (1.0 - share))
+    most = max(1, int(facts.shown[rows].max(initial=1)))
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        for i in range(min(CANDIDATES, most)):
+            use = start + np.flatnonzero(choosing[part] & (facts.shown[rows[part]] > i))
+            if not len(use):
+                continue
+            tokens, others = facts.answers[rows[use], i], facts.answers[rows[use], :most]
+            # Words that every candidate has say nothing: their scores cancel, and their information is left out.
+            common = (tokens[:, None, :, None] == others[:, :, None, :]).any(axis=3).sum(axis=1)
+            alone = tokens * (common < facts.shown[rows[use]][:, None])
+            share = place[rows[use], i]
+            _add(score, group[use], alone, (facts.chosen[rows[use]] == i) - share)
+            _add(information, group[use], alone, share * (1.0 - share))
     use = np.flatnonzero(edited)
     if len(use):
         taken = facts.answers[rows[use], facts.chosen[rows[use]]]
@@ -243,9 +244,9 @@ def _favourites(  # noqa: PLR0913, PLR0917
 
 
 def _add(into: Reals, group: Ints, tokens: np.ndarray, value: Reals) -> None:
-    cell = (group[:, None] * ANSWER_BUCKETS + tokens).ravel()
-    spread = np.broadcast_to(value[:, None], tokens.shape).ravel()
-    into += np.bincount(cell, spread, into.size).reshape(into.shape)
+    there = tokens > 0
+    cell = (group[:, None] * ANSWER_BUCKETS + tokens)[there]
+    np.add.at(into.reshape(-1), cell, np.broadcast_to(value[:, None], tokens.shape)[there])
 
 
 # -- the weighing ---------------------------------------------------------------------------------------------------

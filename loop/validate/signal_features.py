@@ -75,11 +75,11 @@ class Facts:
     """Same number: same prompt, and the same candidates in whatever order."""
     taken: Ints
     """Hash of the text that was taken, 0 where none was."""
-    prompt: NDArray[np.int32]
+    prompt: NDArray[np.int16]
     """Buckets of the prompt's tokens, n by `TOKENS`; 0 pads."""
-    answers: NDArray[np.int32]
+    answers: NDArray[np.uint8]
     """Buckets of the candidates' tokens, n by `CANDIDATES` by `TOKENS`; each once, ascending, 0 pads at the front."""
-    final: NDArray[np.int32]
+    final: NDArray[np.uint8]
     """Buckets of an edit's tokens, n by `TOKENS`; all 0 where nothing was edited."""
 
     def __len__(self) -> int:
@@ -120,7 +120,7 @@ def facts(rows: pa.Table) -> Facts:
         item=_hashes(found, "item"),
         taken=_hashes(found, "taken"),
         logprob=_padded(found["logprobs"], CANDIDATES, np.float64, np.nan),
-        prompt=_padded(tokens["prompt"], TOKENS, np.int32, 0),
+        prompt=_padded(tokens["prompt"], TOKENS, np.int16, 0),
         answers=np.stack([_as_sets(tokens[f"answer{i}"]) for i in range(CANDIDATES)], axis=1),
         final=_as_sets(tokens["final"]),
     )
@@ -147,11 +147,11 @@ def _padded(column: pa.ChunkedArray, width: int, kind: Any, fill: float) -> NDAr
     return matrix
 
 
-def _as_sets(column: pa.ChunkedArray) -> NDArray[np.int32]:
+def _as_sets(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     """Each bucket once a row: ascending, what comes again made 0."""
-    matrix = np.sort(_padded(column, TOKENS, np.int32, 0), axis=1)
+    matrix = np.sort(_padded(column, TOKENS, np.uint8, 0), axis=1)
     matrix[:, 1:][matrix[:, 1:] == matrix[:, :-1]] = 0
-    return np.asarray(np.sort(matrix, axis=1), np.int32)
+    return np.asarray(np.sort(matrix, axis=1), np.uint8)
 
 
 _FLAGS: Final = (
