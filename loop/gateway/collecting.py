@@ -221,10 +221,10 @@ class Collecting:
         if isinstance(sent, Whole):
             if sent.workflow in schema.WORKFLOWS:
                 require(context.token, sent.workflow)
-            if records.is_ours(about) and (record := self.store.suggestion(about)) is not None:
+            record = self.store.suggestion(about) if records.is_ours(about) else None
+            if record is not None:
                 require(context.token, record.workflow)
-                sent = records.as_served(sent, record)
-            item = records.whole_item(sent, context.names, context.now)
+            item = records.whole_item(sent, context.names, context.now, record)
         else:
             record = self._record(about, context.token)
             if sent.shown_at is not None:

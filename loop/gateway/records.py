@@ -23,7 +23,7 @@ from loop.collect.items import Item, Waiting
 from loop.collect.served import SuggestionRecord
 from loop.gateway import rules, wire
 from loop.gateway.wire import JSON, Feedback, Outcome, Problem
-from loop.privacy.masking import follow
+from loop.privacy.masking import follow, made_of
 from loop.privacy.recognise import find
 from loop.schema import Decision
 from loop.validate.contract import SKEW
@@ -115,21 +115,27 @@ def read_whole(line: bytes) -> Whole | None:
     return event if event is not None and event.employee.strip() else None
 
 
-def whole_item(event: Whole, names: Names, now: datetime) -> Item:
+def whole_item(event: Whole, names: Names, now: datetime, record: SuggestionRecord | None = None) -> Item:
     """What is stored of a whole event.
+
+    Args:
+        record: of its suggestion, if that is one of ours: see `as_served`.
 
     Raises:
         Problem: it breaks a rule.
     """
-    _refuse(rules.breach(event, now))
     raw, event.employee = event.employee, ""
     received, event.received_at = event.received_at, None
-    told = JSON.encode(event)  # once, for the digest and for the spool
-    event.employee, event.received_at = _pseudonym(raw, names.stored), received
+    told = sent = JSON.encode(event)  # once, for the digest and for the spool
+    event.received_at = received
+    if record is not None:
+        told = JSON.encode(msgspec.structs.replace(as_served(event, record), received_at=None))
+    event.employee = _pseudonym(raw, names.stored)
+    _refuse(rules.breach(event, now))
     body = told.replace(_NOBODY, b'"employee":"%s"' % event.employee.encode(), 1)
     if received is not None:
         body = b'%s,"received_at":%s}' % (body[:-1], JSON.encode(received))
-    return _packed(event, _digest(told, raw, names), body, now)
+    return _packed(event, _digest(sent, raw, names), body, now)
 
 
 def joined(feedback: Feedback, record: SuggestionRecord, last: str | None, names: Names, now: datetime) -> Item:
@@ -191,7 +197,8 @@ def as_served(event: Whole, record: SuggestionRecord) -> Whole:
             message = f"{name}: expected what this gateway served, got another; leave it out, as short feedback does"
             raise Problem(422, "not_as_served", message, param=name)
     if event.final_text is not None and event.chosen is not None and 0 <= event.chosen < len(ours):
-        event.final_text = follow(event.final_text, ours[event.chosen][0], find)
+        edited = event.decision == Decision.MODIFY
+        event.final_text = made_of(event.final_text, ours[event.chosen][0], find, edited=edited)
     return event
 
 
@@ -222,7 +229,7 @@ def _filled(feedback: Feedback, record: SuggestionRecord, employee: str, now: da
     if decision is Decision.ACCEPT and text is None and chosen is not None and chosen < len(record.candidates):
         text = record.candidates[chosen].text
     if text is not None and chosen is not None and 0 <= chosen < len(record.candidates):
-        text = follow(text, record.candidates[chosen].text, find)
+        text = made_of(text, record.candidates[chosen].text, find, edited=decision is Decision.MODIFY)
     shown = record.shown_at if feedback.shown_at is None else feedback.shown_at
     reasons, decided = feedback.reasons, feedback.decided_at
     if decided is not None:

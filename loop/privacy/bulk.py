@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loop.privacy import recognise
-from loop.privacy.masking import Counts, Veil, follow
+from loop.privacy.masking import Counts, Veil, made_of
 from loop.privacy.recognise import SUSPICIOUS, Find, Span
 
 TEXTS: Final = {"prompt": "content", "candidates": "text", "final_text": None}
@@ -80,10 +80,7 @@ def _mask_one(texts: dict[str, list[str | None]], decision: dict[str, Any], find
     final, shown = texts.get("final_text", []), texts.get("candidates", [])
     chosen = decision.get("chosen")
     if final and final[0] and chosen is not None and 0 <= chosen < len(shown) and shown[chosen]:
-        followed = follow(final[0], shown[chosen], find)
-        # A modify that only fills in what was left out stays a modify.
-        if followed != shown[chosen] or decision.get("decision") == "accept":
-            final[0] = followed
+        final[0] = made_of(final[0], shown[chosen], find, edited=decision.get("decision") != "accept")
     veil.reserve([text for values in texts.values() for text in values if text])
     for values in texts.values():
         values[:] = [veil.mask(text) if text else text for text in values]

@@ -112,6 +112,16 @@ def follow(text: str, shown: str, find: Find) -> str:
     return "".join(told)
 
 
+def made_of(text: str, shown: str, find: Find, *, edited: bool) -> str:
+    """`follow`, for the text that somebody made of a suggestion.
+
+    An edit that would come out as the suggestion itself changed nothing but values: whether it fills in what was left
+    out or puts another in its place nobody can tell, and it stays an edit.
+    """
+    followed = follow(text, shown, find)
+    return text if edited and followed == shown else followed
+
+
 def _placed(text: str) -> list[Span]:
     return [Span(m.start(), m.end(), m[1], 1.0) for m in PLACEHOLDER.finditer(text)]
 
