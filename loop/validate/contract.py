@@ -122,6 +122,11 @@ def _long(what: str, size: str, limit: str) -> Rule:
     return Rule(Reason.TOO_LONG, f"{size} > {limit}", f"'{what}: expected at most ' || {limit} || ', got ' || {size}")
 
 
+# What was masked is counted without its placeholders: a text that the edge took may not become too long by them.
+_CHARS = (
+    "length(CASE WHEN length({0}) > 1000 "
+    "THEN regexp_replace({0}, '<[A-Z][A-Z_]+_[0-9]+>', '', 'g') ELSE {0} END)"
+)
 _SHORT_TEXT = "CASE WHEN length({0}) > 60 THEN left({0}, 60) || '...' ELSE {0} END"
 _PROMPT_LIMIT = (
     "CASE workflow "
@@ -143,9 +148,15 @@ RULES: Final = (
         f"workflow NOT IN ({_listed(schema.WORKFLOWS)})",
         f"'workflow: expected one of {', '.join(schema.WORKFLOWS)}, got ' || {_SHORT_TEXT.format('workflow')}",
     ),
-    _long("prompt, characters", "list_sum(list_transform(prompt, lambda m: length(m.content)))", _PROMPT_LIMIT),
-    _long("candidate, characters", "list_max(list_transform(candidates, lambda c: length(c.text)))", str(TEXT_CHARS)),
-    _long("final_text, characters", "length(final_text)", str(TEXT_CHARS)),
+    _long(
+        "prompt, characters", f"list_sum(list_transform(prompt, lambda m: {_CHARS.format('m.content')}))", _PROMPT_LIMIT
+    ),
+    _long(
+        "candidate, characters",
+        f"list_max(list_transform(candidates, lambda c: {_CHARS.format('c.text')}))",
+        str(TEXT_CHARS),
+    ),
+    _long("final_text, characters", _CHARS.format("final_text"), str(TEXT_CHARS)),
     *(
         _long(f"{name}, items", f"len({name})", str(ITEMS))
         for name in ("prompt", "candidates", "visibility", "reasons", "purposes")

@@ -358,3 +358,11 @@ def test_the_contract_is_what_its_rules_say_and_loses_no_row(changes: list[dict[
 
 def test_every_reason_is_machine_readable() -> None:
     assert all(reason.value == reason.name.lower() for reason in Reason)
+
+
+def test_a_text_that_masking_made_longer_is_not_too_long() -> None:
+    """The edge took it by the length that it had."""
+    long = "<IP_ADDRESS_1> " * 2_000  # of 7 characters each before
+    masked, honest = {"decision": "modify", "final_text": long}, {"decision": "modify", "final_text": "x" * 20_001}
+    good, bad = contract.split(table(masked, honest), now=NOW)
+    assert (good["event_id"].to_pylist(), bad["event_id"].to_pylist()) == (["e0"], ["e1"])

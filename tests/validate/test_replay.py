@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -186,3 +187,14 @@ def test_bad_filters_and_no_reason(home: Home) -> None:
     for act in (replay.replay, replay.drop):
         with pytest.raises(BadInputError, match="expected a sentence"):
             act(home.settings, home.lake, home.state, rows, reason=" ", author="lead")
+
+
+def test_half_a_surrogate_pair_stays_where_it_is_and_the_others_go_on(home: Home) -> None:
+    spoilt = json.dumps(broken(1) | {"team": "x"}).replace('"x"', '"\\ud800"').encode()
+    records = [Record(1, spoilt, "x.jsonl"), Record(2, json.dumps(broken(2)).encode(), "x.jsonl")]
+    landing.land(
+        home.settings, home.lake, home.state, source="jsonl", name="x.jsonl", records=records, contract=contract.split
+    )
+    done = again(home, Correction({"dwell_ms": 5}), day=DAY)
+    assert done.rows == done.replayed + len(done.stayed)
+    assert broken(2)["event_id"] in landed(home)
