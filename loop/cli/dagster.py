@@ -32,6 +32,7 @@ _STAGES = {
     "policy": "train",
     "comparisons": "compare",
     "evaluation": "evaluate",
+    "evaluation_flaws": "evaluate",
     "release": "release",
 }
 """What the stopwatch calls the work of a step; the rest of a job is `orchestration`."""

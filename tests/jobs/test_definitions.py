@@ -136,3 +136,11 @@ def test_the_spool_is_moved_when_a_segment_was_sealed_and_its_partitions_are_tol
     assert instance.get_materialized_partitions(dg.AssetKey("interactions")) == {f"{DAY}|comms"}
     assert home.lake.read("interactions").num_rows == 1
     assert isinstance(sensors.spooled(context), dg.SkipReason)
+
+
+def test_the_stopwatch_of_a_run_knows_every_step() -> None:
+    from loop.cli.dagster import _STAGES
+
+    names = ("drain", "daily_data", "learn", "decide")
+    steps = {step for name in names for step in defs.resolve_job_def(name).graph.node_dict}
+    assert steps <= set(_STAGES)
