@@ -109,7 +109,7 @@ def dataset_verify(
     digest: Annotated[str | None, typer.Argument(help="Its digest, or the beginning of it; by default all.")] = None,
     json: bool = output.Json,
 ) -> None:
-    """Check every row against the digest; one that was erased is known by its leaf. Exit code 1 if one is not right."""
+    """Check every row against the digest; one that is gone is known by its leaf. Exit code 1 if one is not right."""
     from loop.train import dataset as sets
 
     settings = config.load()
@@ -117,14 +117,20 @@ def dataset_verify(
     if digest is not None and not found:
         raise BadInputError(f"no training set {digest!r} below {settings.training_sets}")
     rows = [
-        {"digest": path.name, "rows": of - lost, "erased": lost, "problems": sets.verify(path)}
+        {
+            "digest": path.name,
+            "rows": of - lost - past,
+            "erased": lost,
+            "expired": past,
+            "problems": sets.verify(path),
+        }
         for path in found
-        for lost, of in [sets.erased(path)]
+        for (lost, of), past in [(sets.erased(path), sets.expired(path))]
     ]
     if json:
         output.emit_json({"training_sets": rows})
     else:
-        columns = ["digest", "rows", "erased", "problems"]
+        columns = ["digest", "rows", "erased", "expired", "problems"]
         output.table("Training sets", columns, [[row[name] for name in columns] for row in rows])
     if any(row["problems"] for row in rows):
         sys.exit(1)

@@ -282,7 +282,13 @@ def rewrite(settings: Settings, named: Named) -> Erased:
         if gone:
             spool.replace(path, kept)
             told.frames += gone
-    needles = [text.encode() for text in (*named.employees, *named.events, *named.suggestions, *named.outcomes)]
+    fields = {
+        "employee": named.employees,
+        "event_id": named.events,
+        "suggestion_id": named.suggestions,
+        "outcome_id": named.outcomes,
+    }
+    needles = [b'"%b":%b' % (name.encode(), msgspec.json.encode(key)) for name, keys in fields.items() for key in keys]
     for suffix in ASIDE:
         for path in settings.spool.glob(suffix):
             data = path.read_bytes()

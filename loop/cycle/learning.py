@@ -142,7 +142,7 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
     """Train the cycle's challenger: SFT on demonstrations, then DPO on preferences. See `parent_of` for from what.
 
     Raises:
-        LoopError: rows of the training set were erased, or it is not what was frozen.
+        LoopError: rows of the training set were erased, or kept long enough, or it is not what was frozen.
     """
     from loop.models import weights_digest
     from loop.train import dpo, sft
@@ -150,11 +150,15 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
     frozen = latest(home, "training_sets", cycle)
     parent = parent_of(home, cycle)
     settings, recipe = home.settings, recipe_of(home)
-    if (lost := dataset.erased(home.path(frozen["path"]))[0]) > 0:
-        raise LoopError(
-            f"{lost} rows of training set {frozen['digest'][:12]} were erased since it was frozen: materialise the "
-            f"training set of cycle {cycle} again"
-        )
+    for lost, how in (
+        (dataset.erased(home.path(frozen["path"]))[0], "were erased"),
+        (dataset.expired(home.path(frozen["path"])), "went with their retention"),
+    ):
+        if lost:
+            raise LoopError(
+                f"{lost} rows of training set {frozen['digest'][:12]} {how} since it was frozen: materialise the "
+                f"training set of cycle {cycle} again"
+            )
     version = version_of(parent.version, frozen["digest"], recipe, settings.seed)
     if (known := _existing(home, version)) is not None:
         page = known.mlflow_run and home.registry.page(known.mlflow_run)

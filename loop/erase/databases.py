@@ -1,23 +1,24 @@
 """Erasure in the databases: rows and values that speak of the subject, then the pages and the log that had them.
 
-Dagster's event log and MLflow's tables hold ids at most, in what checks found; they are masked where they stand. Then
-every table is written anew, for a page keeps what was deleted from it, and the log is moved on and cut.
+Dagster's event log and MLflow's tables hold ids at most, in what checks found; they are masked where they stand, and
+keys and paths left alone. Then every table is written anew, for a page keeps what was deleted from it, and the log is
+moved on and cut.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from loop import schema
+from loop.erase.needles import Needles
 from loop.erase.plan import Plan, Step, in_state
-from loop.erase.subject import DISTINCTIVE, Subject, spellings, standing_alone
+from loop.erase.subject import Subject
 from loop.errors import LoopError
 from loop.home import Home
 from loop.services import locate, postgres
@@ -25,59 +26,31 @@ from loop.services import locate, postgres
 if TYPE_CHECKING:
     import psycopg2
 
-MASK: Final = "[erased]"
 PATIENCE: Final = 300.0
 """Seconds for which transactions that began before are waited for: what they may still see is kept in the pages."""
-_HEAD: Final = 24
-"""Characters of a text by which it is first looked for."""
-_PATTERN: Final = 8_000
-"""Characters of one regular expression: a longer one does not fit what RE2 gives it."""
+_LOCK_MS: Final = 1_000
+"""Milliseconds for which whoever comes to a table waits behind an erasure that waits for it."""
+_PAUSE: Final = 1.0
+"""Seconds for which it then lets everybody by."""
 _ROWS: Final = 2_000
-_BY_KEY: Final = frozenset({"event_index", "erasures", "taints", "alembic_version"})
-"""Tables of Loop's own that are not looked through: the first lost its rows by their keys, the others name nobody."""
+_SENTENCES: Final = frozenset({"reason", "reasons", "detail", "evidence"})
+"""Columns of Loop's own tables in which words stand. All others hold keys, paths, digests, versions, scopes: what they
+hold of the subject went by the row, and nothing in them is masked."""
+_PATHS: Final = frozenset({"artifact_uri", "artifact_location", "source", "storage_location"})
 _TEXTS: Final = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
     WHERE c.relkind = 'r' AND n.nspname = 'public' AND a.attnum > 0 AND NOT a.attisdropped
       AND format_type(a.atttypid, NULL) IN ('text', 'character varying', 'json', 'jsonb', 'text[]')
+      AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND a.attnum = ANY (i.indkey))
+      AND NOT EXISTS (
+        SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND a.attnum = ANY (k.conkey))
     ORDER BY 1, a.attnum"""
+"""Every column of text that is no part of a key."""
 _TABLES: Final = """
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema' ORDER BY 1"""
-
-
-class Needles:
-    """Texts that are looked for, many at once."""
-
-    def __init__(self, subject: Subject, plan: Plan) -> None:
-        given = {subject.given}
-        self.texts = spellings(plan.needles(subject) - given)
-        alone = standing_alone(subject.given) if len(subject.given) >= DISTINCTIVE else None
-        self._raw = spellings(given) if alone else []
-        self._patterns = [*_patterns(self.texts), *([alone] if alone else [])]
-
-    def rows(self, column: Sequence[str | None]) -> list[int]:
-        """Places of the texts that hold any of them, or may."""
-        texts, found = pa.array(column, pa.string()), pa.array([False] * len(column))
-        for pattern in self._patterns:
-            found = pc.or_(found, pc.fill_null(pc.match_substring_regex(texts, pattern), False))
-        return pc.indices_nonzero(found).to_pylist()  # type: ignore[no-any-return]
-
-    @property
-    def all(self) -> list[str]:
-        """Every text, longest first, the id itself last."""
-        return [*self.texts, *self._raw]
-
-    def within(self, texts: Sequence[str]) -> bool:
-        """Whether any of the texts holds any of them."""
-        return any(self.mask(texts[at]) != texts[at] for at in self.rows(texts))
-
-    def mask(self, text: str) -> str:
-        """The text without them."""
-        for needle in self.all:
-            text = text.replace(needle, MASK)
-        return text
 
 
 @dataclass
@@ -149,20 +122,23 @@ def connected(url: str) -> Iterator[psycopg2.extensions.connection | None]:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def texts(connection: psycopg2.extensions.connection, skip: frozenset[str] = frozenset()) -> Iterator[tuple[Any, ...]]:
-    """Every column of text: table, column, type, and an iterator of pieces of (place, text)."""
+def _texts(connection: psycopg2.extensions.connection) -> list[tuple[str, str, str]]:
+    """Every column in which words may stand: table, column, type."""
     with connection.cursor() as cursor:
         cursor.execute(_TEXTS)
-        columns = cursor.fetchall()
-    for table, column, kind in columns:
-        if table not in skip:
-            yield table, column, kind, _values(connection, table, column)
+        found = cursor.fetchall()
+    return [
+        (table, column, kind)
+        for table, column, kind in found
+        if (column in _SENTENCES if table in schema.STATE else column not in _PATHS)
+    ]
 
 
-def _values(connection: psycopg2.extensions.connection, table: str, column: str) -> Iterator[list[tuple[str, str]]]:
+def _values(connection: psycopg2.extensions.connection, table: str, read: str) -> Iterator[list[tuple[str, str]]]:
+    """Place and text of every value, so many at a time."""
     with connection.cursor(name="looking") as cursor:
         cursor.itersize = _ROWS
-        cursor.execute(f'SELECT ctid::text, "{column}"::text FROM public."{table}" WHERE "{column}" IS NOT NULL')  # noqa: S608
+        cursor.execute(f'SELECT ctid::text, {read} FROM public."{table}" WHERE {read} IS NOT NULL')  # noqa: S608
         while rows := cursor.fetchmany(_ROWS):
             yield rows
 
@@ -170,33 +146,21 @@ def _values(connection: psycopg2.extensions.connection, table: str, column: str)
 def _mask(connection: psycopg2.extensions.connection, needles: Needles) -> dict[str, int]:
     """Mask in place; how many values, by table."""
     found: dict[str, int] = {}
-    for table, column, kind, pieces in texts(connection, _BY_KEY):
-        hits = [rows[at] for rows in pieces for at in needles.rows([text for _, text in rows])]
+    for table, column, kind in _texts(connection):
+        read, write = f'"{column}"::text', f"%s::{kind}"
+        if kind == "text[]":
+            read, write = f'array_to_json("{column}")::text', "ARRAY(SELECT json_array_elements_text(%s::json))"
+        hits = [rows[at] for rows in _values(connection, table, read) for at in needles.rows([t for _, t in rows])]
         for place, text in hits:
             masked = needles.mask(text)
             if masked == text:
                 continue
             with connection.cursor() as cursor:
-                query = f'UPDATE public."{table}" SET "{column}" = %s::{kind} WHERE ctid = %s AND "{column}"::text = %s'  # noqa: S608
+                query = f'UPDATE public."{table}" SET "{column}" = {write} WHERE ctid = %s AND {read} = %s'  # noqa: S608
                 cursor.execute(query, (masked, place, text))
                 found[table] = found.get(table, 0) + cursor.rowcount
     connection.commit()
     return found
-
-
-def _patterns(texts: Sequence[str]) -> Iterator[str]:
-    """Regular expressions that together find every text by its beginning."""
-    part: list[str] = []
-    size = 0
-    for head in sorted({text[:_HEAD] for text in texts}):
-        escaped = "".join(c if (c.isalnum() and c.isascii()) or ord(c) > 127 else f"\\x{{{ord(c):x}}}" for c in head)
-        if part and size + len(escaped) > _PATTERN:
-            yield "|".join(part)
-            part, size = [], 0
-        part.append(escaped)
-        size += len(escaped)
-    if part:
-        yield "|".join(part)
 
 
 # -- pages and log ----------------------------------------------------------------------------------------------------
@@ -204,6 +168,8 @@ def _patterns(texts: Sequence[str]) -> Iterator[str]:
 
 def _rewrite(connection: psycopg2.extensions.connection, told: Any) -> int:
     """Write every table anew, with its statistics: they hold least, greatest and common values."""
+    import psycopg2
+
     connection.rollback()
     connection.autocommit = True
     with connection.cursor() as cursor:
@@ -212,13 +178,33 @@ def _rewrite(connection: psycopg2.extensions.connection, told: Any) -> int:
         _await_older(cursor, mine)
         cursor.execute(_TABLES % ())
         names = [name for (name,) in cursor.fetchall()]
+        cursor.execute(f"SET lock_timeout = {_LOCK_MS}")
         for name in names:
             told(name)
-            cursor.execute(f"VACUUM (FULL, ANALYZE) {name}")
+            _vacuum(cursor, f"VACUUM (FULL, ANALYZE) {name}")
         for name in ("pg_catalog.pg_statistic", "pg_catalog.pg_shdepend"):
-            with contextlib.suppress(Exception):
-                cursor.execute(f"VACUUM (FULL) {name}")
+            with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
+                _vacuum(cursor, f"VACUUM (FULL) {name}")
     return len(names)
+
+
+def _vacuum(cursor: Any, query: str) -> None:
+    """Write a table anew when nobody uses it; waiting, it lets everybody else by again and again."""
+    import psycopg2
+
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            cursor.execute(query)
+        except psycopg2.errors.LockNotAvailable:
+            if time.monotonic() > until:
+                raise LoopError(
+                    f"{query}: expected to be alone with the table within {PATIENCE:.0f} s, somebody used it all the "
+                    "time: wait for imports to end, and erase again; it goes on here"
+                ) from None
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _await_older(cursor: Any, mine: str) -> None:

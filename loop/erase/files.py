@@ -8,39 +8,35 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from loop.erase import decoding
-from loop.erase.databases import Needles
+from loop.erase.needles import Needles, is_json
 from loop.home import Home
 
-LARGE: Final = 256 << 20
-"""Bytes beyond which a file is looked through in pieces."""
+_SETTINGS: Final = frozenset({".toml", ".yaml", ".yml", ".ini", ".conf", ".pid"})
+"""Endings of files that say how services run, as JSON files of the folder `services` itself do: they name nobody."""
 
 
-def clean(home: Home, needles: Needles, *, drop_caches: bool) -> tuple[Counter[str], list[str]]:
-    """Mask and remove; how many files, by what was done, and those in which something is left.
+def clean(home: Home, needles: Needles, *, drop_caches: bool) -> Counter[str]:
+    """Mask and remove; how many files, by what was done.
 
     Args:
-        drop_caches: whether answers of model versions are to go in any case.
+        drop_caches: whether what is cached of models goes in any case: what they learned, or were asked, was erased.
     """
     done: Counter[str] = Counter()
-    left: list[str] = []
     for path in sorted(home.settings.cache.rglob("*")):
         if path.is_file() and (drop_caches or path.suffix == ".partial" or _holds(path, needles)):
             path.unlink()
             done["caches removed"] += 1
     for path in others(home):
-        if not _holds(path, needles):
-            continue
-        if _mask(path, needles):
+        if _holds(path, needles) and _mask(path, needles):
             done["files masked"] += 1
-        if _holds(path, needles):
-            left.append(str(path.relative_to(home.settings.home)))
-    return done, left
+    return done
 
 
 def found(home: Home, needles: Needles) -> list[str]:
@@ -50,7 +46,7 @@ def found(home: Home, needles: Needles) -> list[str]:
 
 
 def others(home: Home) -> Iterator[Path]:
-    """Every file of the home that no other module of this room reaches, weights and secrets left out."""
+    """Every file of the home that no other module of this room reaches, but for weights, secrets and settings."""
     settings = home.settings
     reached = {
         settings.lake,
@@ -69,7 +65,8 @@ def others(home: Home) -> Iterator[Path]:
         names[:] = [name for name in names if Path(folder) / name not in reached]
         for name in sorted(files):
             path = Path(folder) / name
-            if not path.is_symlink() and path.is_file():
+            tells_how = path.suffix in _SETTINGS or (path.suffix == ".json" and path.parent == settings.services)
+            if not tells_how and not path.is_symlink() and path.is_file():
                 yield path
 
 
@@ -81,21 +78,21 @@ def _holds(path: Path, needles: Needles) -> bool:
 
 
 def _mask(path: Path, needles: Needles) -> bool:
-    """Mask in place, or within its compression; whether anything was."""
-    if path.suffix == ".gz":
-        text = gzip.decompress(path.read_bytes()).decode("utf-8", "surrogateescape")
+    """Mask in place, byte for byte; a compressed file or a document of JSON is written anew. Whether anything was."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", "surrogateescape")
+    if path.suffix == ".gz" or (len(data) <= decoding.PIECE and is_json(text)):
+        masked = needles.mask(text).encode("utf-8", "surrogateescape")
         fresh = path.with_name(f".{path.name}.new")
-        fresh.write_bytes(gzip.compress(needles.mask(text).encode("utf-8", "surrogateescape")))
+        fresh.write_bytes(gzip.compress(masked) if path.suffix == ".gz" else masked)
+        fresh.chmod(path.stat().st_mode)
         fresh.replace(path)
         return True
-    masked = False
+    starred = needles.starred(text).encode("utf-8", "surrogateescape")
+    assert len(starred) == len(data), "a mask is as long as what it hides"
+    places = [found.span() for found in re.finditer(rb"\*+", starred) if data[slice(*found.span())] != found[0]]
     with path.open("r+b") as file:
-        data = file.read()
-        for needle in (text.encode("utf-8", "surrogatepass") for text in needles.all):
-            at = data.find(needle)
-            while at >= 0:
-                file.seek(at)
-                file.write(b"*" * len(needle))
-                masked = True
-                at = data.find(needle, at + len(needle))
-    return masked
+        for first, last in places:
+            file.seek(first)
+            file.write(starred[first:last])
+    return bool(places)

@@ -33,7 +33,7 @@ from loop.collect.ledger import micros, moment
 from loop.cycle import learning
 from loop.cycle.reading import cutoff_of, window
 from loop.erase.matching import BY, among, columns, goes, pointers, points
-from loop.erase.subject import DISTINCTIVE, Kind, Subject, standing_alone
+from loop.erase.subject import Kind, Subject, in_raw
 from loop.errors import LoopError
 from loop.home import Home
 from loop.services import processes
@@ -77,16 +77,6 @@ class Plan(msgspec.Struct):
         """A set by its name, of `named` or of this."""
         found: set[str] = getattr(self.named if hasattr(self.named, name) else self, name)
         return found
-
-    @property
-    def found(self) -> int:
-        return sum(self.counts.values())
-
-    def needles(self, subject: Subject) -> set[str]:
-        """Whatever would betray the subject in a log or a document."""
-        own = {subject.given} if len(subject.given) >= DISTINCTIVE else set()
-        named = self.named
-        return own.union(subject.names, named.events, named.suggestions, named.outcomes, self.quarantined, self.texts)
 
 
 @contextmanager
@@ -184,7 +174,7 @@ def _look(home: Home, subject: Subject, plan: Plan, before: datetime, step: Step
     counts["training_sets"] = sum(
         pc.sum(among(rows["event_id"], plan.named.events)).as_py() or 0
         for path in dataset.sets(home.settings.training_sets)
-        for rows in _labels(path)
+        for rows in _labels(path, ["event_id"])
     )
     with home.state.engine.connect() as connection:
         for name, mine in in_state(home, plan):
@@ -253,7 +243,7 @@ def _interactions(home: Home, plan: Plan, before: datetime) -> None:
     deciding = ["event_id", "suggestion_id", "employee"]
     about: set[str] = set()
     places: set[Partition] = set()
-    for rows in _chain(home, [*deciding, "received_at", "day", "workflow"]):
+    for rows in _decisions(home, [*deciding, "received_at", "day", "workflow"]):
         theirs = pc.and_(among(rows["employee"], named.employees), pc.less(rows["received_at"], pa.scalar(before)))
         whole = pc.or_(among(rows["event_id"], named.events), among(rows["suggestion_id"], named.whole))
         found = rows.filter(pc.or_(theirs, whole))
@@ -263,7 +253,7 @@ def _interactions(home: Home, plan: Plan, before: datetime) -> None:
     if not named.events:
         return
     ids, asked = pa.array(sorted(named.events), pa.string()), pa.array(sorted(about), pa.string())
-    for rows in _chain(home, deciding):
+    for rows in _decisions(home, deciding):
         others = pc.and_(pc.is_in(rows["suggestion_id"], asked), pc.invert(pc.is_in(rows["event_id"], ids)))
         about.difference_update(rows.filter(others)["suggestion_id"].to_pylist())
     named.suggestions.update(about)
@@ -272,6 +262,16 @@ def _interactions(home: Home, plan: Plan, before: datetime) -> None:
             wrote = [row["final_text"] or ""] if row["decision"] == schema.Decision.MODIFY else []
             wrote += [message["content"] for message in row["prompt"] if message["role"] == "user"]
             plan.texts.update(text for text in wrote if len(text) >= OWN_WORDS)
+
+
+def _decisions(home: Home, wanted: list[str]) -> Iterator[pa.Table]:
+    """Whatever tells whose a decision is: what has landed, `interactions`, and all that outlives these."""
+    yield from _chain(home, wanted)
+    for name, table in schema.LAKE.items():
+        if name != schema.INTERACTIONS.name and {"event_id", "employee", "received_at"} <= set(table.arrow.names):
+            yield from home.lake.scan(name, wanted)
+    for path in dataset.sets(home.settings.training_sets):
+        yield from _labels(path, wanted)
 
 
 def _chain(home: Home, wanted: list[str], places: Collection[Partition] | None = None) -> Iterator[pa.Table]:
@@ -285,12 +285,10 @@ def _chain(home: Home, wanted: list[str], places: Collection[Partition] | None =
 
 
 def _rejects(home: Home, subject: Subject, plan: Plan, before: datetime) -> None:
-    """Rows that were set aside and hold a name, an id or, where they are long enough to tell, the raw id itself."""
+    """Rows that were set aside and hold a pseudonym, an event's id, or the raw id as far as it tells (`in_raw`)."""
     wanted = ["quarantine_id", "event_id", "raw", "received_at"]
     events = pa.array(sorted(plan.named.events), pa.string())
-    patterns = sorted(plan.named.employees)
-    if len(subject.given) >= DISTINCTIVE:
-        patterns.append(standing_alone(subject.given))
+    patterns = [*sorted(plan.named.employees), in_raw(subject)]
     for rows in chain(_files(home, LandedKind.REJECTS, wanted), home.lake.scan("quarantine", wanted)):
         theirs = pa.chunked_array([pa.array([False] * rows.num_rows, pa.bool_())])
         for pattern in patterns:
@@ -349,9 +347,10 @@ def _bases(home: Home, plan: Plan) -> None:
             plan.bases[base["version"]] = (lost, learned.total())
 
 
-def _labels(path: Path) -> Iterator[pa.Table]:
+def _labels(path: Path, wanted: list[str]) -> Iterator[pa.Table]:
+    """The rows of a frozen training set."""
     for table in dataset.TABLES:
-        yield pq.read_table(path / f"{table.name}.parquet", columns=["event_id"])
+        yield pq.read_table(path / f"{table.name}.parquet", columns=wanted)
 
 
 def in_state(home: Home, plan: Plan) -> Iterator[tuple[str, sa.ColumnElement[bool]]]:

@@ -77,9 +77,5 @@ def _sets(home: Home, first: date) -> int:
     with home.state.engine.connect() as connection:
         query = sa.select(table.c.digest).group_by(table.c.digest).having(sa.func.max(table.c.cycle) < first)
         old = set(connection.execute(query).scalars())
-    gone = [
-        dataset.erase(path, lambda rows: pa.chunked_array([pa.array([True] * rows.num_rows, pa.bool_())]))
-        for path in dataset.sets(home.settings.training_sets)
-        if path.name in old
-    ]
+    gone = [dataset.expire(path) for path in dataset.sets(home.settings.training_sets) if path.name in old]
     return sum(rows > 0 for rows in gone)

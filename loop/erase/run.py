@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from loop.collect import erasing
 from loop.cycle import learning
 from loop.erase import databases, files, rows
-from loop.erase.databases import Needles
 from loop.erase.matching import among
+from loop.erase.needles import Needles
 from loop.erase.plan import Plan, Step, alone, drop, look, restored, save
 from loop.erase.subject import Subject, check_reason
 from loop.errors import LoopError
@@ -54,8 +54,6 @@ class Report:
     removed: dict[str, int] = field(default_factory=dict)
     tainted: list[dict[str, Any]] = field(default_factory=list)
     """Model versions that learned from what was erased now or before."""
-    left: list[str] = field(default_factory=list)
-    """Where something is left nevertheless."""
     to_do: list[str] = field(default_factory=list)
     """What somebody else must do."""
     not_reached: tuple[str, ...] = NOT_REACHED
@@ -234,9 +232,8 @@ class _Erasure:
 
     def _files(self) -> Counter[str]:
         self.step("looking through files")
-        tainted = bool(taints.tainted(self.home.state))
-        done, _ = files.clean(self.home, Needles(self.subject, self.plan), drop_caches=tainted)
-        return done
+        answered = bool(taints.tainted(self.home.state)) or bool(self.plan.items)
+        return files.clean(self.home, Needles(self.subject, self.plan), drop_caches=answered)
 
     def _databases(self) -> Counter[str]:
         done = databases.clean(self.home, self.subject, self.plan, self.step)

@@ -16,7 +16,9 @@ from loop.errors import BadInputError
 
 _PSEUDONYM: Final = re.compile(r"p_[0-9a-f]{32}")
 DISTINCTIVE: Final = 5
-"""Characters from which an id that stands anywhere in a text is taken for the person's."""
+"""Characters from which an id that is all of a string, or has a digit or an @, is taken for the person's."""
+LONG: Final = 12
+"""Characters from which any id is told from other words, wherever it stands alone."""
 
 
 class Kind(StrEnum):
@@ -36,6 +38,9 @@ class Subject:
     """Keyed hash of kind and id: by it an erasure is known again."""
     names: tuple[str, ...]
     """Of a person: the pseudonyms under every key of the ring, and the id itself where it is one."""
+    telling: bool
+    """Whether the id, where it stands alone in a text, is the subject's: `admin` or `17` may be anything, and a name
+    that the home's path bears is in every path."""
 
 
 def subject(settings: Settings, kind: Kind, given: str) -> Subject:
@@ -50,7 +55,9 @@ def subject(settings: Settings, kind: Kind, given: str) -> Subject:
     names: tuple[str, ...] = ()
     if kind is Kind.EMPLOYEE:
         names = (*pseudonyms(given, settings), *([given] if _PSEUDONYM.fullmatch(given) else []))
-    return Subject(kind, given, keyed.hexdigest()[:32], names)
+    mixed = kind is Kind.EMPLOYEE and len(given) >= DISTINCTIVE and any(c.isdigit() or c == "@" for c in given)
+    telling = (mixed or len(given) >= LONG) and given not in str(settings.home)
+    return Subject(kind, given, keyed.hexdigest()[:32], names, telling)
 
 
 def check_reason(subject: Subject, reason: str) -> None:
@@ -61,7 +68,7 @@ def check_reason(subject: Subject, reason: str) -> None:
     """
     if not reason.strip():
         raise BadInputError("--reason: expected a sentence that a colleague understands in a year, got nothing")
-    if subject.given.casefold() in reason.casefold():
+    if re.search(rf"(?<!\w){re.escape(subject.given)}(?!\w)", reason, re.IGNORECASE):
         raise BadInputError("--reason: it is kept, so it may not hold the id that is erased; name the request instead")
 
 
@@ -76,9 +83,19 @@ def spellings(texts: Iterable[str]) -> list[str]:
     return sorted((text for text in found if text), key=len, reverse=True)
 
 
-def standing_alone(given: str) -> str:
-    """A regular expression (RE2) for an id that is no part of a longer word, as it may be spelled in JSON too."""
-    return r"(?:^|[^0-9A-Za-z_])(?:" + "|".join(map(_literal, spellings([given]))) + r")(?:[^0-9A-Za-z_]|$)"
+def in_raw(subject: Subject) -> str:
+    """A regular expression (RE2) for the id in a row as it came, which may be no JSON.
+
+    One that is not `telling` is found where it is all of a string; one shorter than `DISTINCTIVE`, or of an
+    interaction, only in the fields where such ids belong.
+    """
+    spelled = "|".join(map(_literal, spellings([subject.given])))
+    if subject.telling:
+        return rf"(?:^|[^0-9A-Za-z_-]|\\[bfnrt])(?:{spelled})(?:[^0-9A-Za-z_-]|$)"
+    if subject.kind is Kind.EMPLOYEE and len(subject.given) >= DISTINCTIVE:
+        return f'"(?:{spelled})"'
+    fields = "employee" if subject.kind is Kind.EMPLOYEE else "event_id|suggestion_id"
+    return rf'"(?:{fields})"\s*:\s*"(?:{spelled})"'
 
 
 def _literal(text: str) -> str:

@@ -1,7 +1,7 @@
 """Frozen training sets: which rows enter one, how it is named by its content, written, checked and read again.
 
-A frozen set is a copy: what happens to the lake later does not change it, but for an erasure, which takes rows out of
-it and leaves their leaves. How rows are trained on is said elsewhere.
+A frozen set is a copy: what happens to the lake later does not change it, but for an erasure and for the end of its
+retention, which take rows out of it and leave their leaves. How rows are trained on is said elsewhere.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ BOOKKEEPING: Final = frozenset({"batch", "superseded_at"})
 """Columns that say how a row was come by, or what became of it later, and may differ for the same row."""
 MANIFEST: Final = "manifest.json"
 _SALT: Final = "salt"
+_GONE: Final = ("erased", "expired")
+"""Parts of a manifest that name rows which were taken out: because somebody asked, or because their time was up."""
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -99,8 +101,8 @@ def freeze(
 ) -> Frozen:
     """Write a training set below `root` under its digest, all or nothing; what is there already is left as it is.
 
-    The digest depends on the rows and the key: not on the order of rows or columns, on how Parquet encodes them, on
-    bookkeeping columns, or on `meta`.
+    One whose rows expired has them again: whoever freezes it may still have them. The digest depends on the rows and
+    the key: not on the order of rows or columns, on how Parquet encodes them, on bookkeeping columns, or on `meta`.
 
     Args:
         salt_key: secret of the home. A row's salt is a keyed hash of its id, and lies beside the row.
@@ -121,10 +123,12 @@ def freeze(
             "digest": digest,
             "meta": dict(meta),
             "leaves": {name: [leaf.hex() for leaf in hashed] for name, hashed in leaves.items()},
-            "erased": {name: [] for name in leaves},
+            **{part: {name: [] for name in leaves} for part in _GONE},
         }
         with _locked(root, fcntl.LOCK_SH):
             _write(root / digest, tables, manifest)
+    elif expired(root / digest):
+        _renew(root / digest, tables)
     return load(root, digest)
 
 
@@ -155,7 +159,12 @@ def verify(path: Path) -> list[str]:
 def erased(path: Path) -> tuple[int, int]:
     """How many rows of a frozen training set were erased, and how many it had."""
     manifest = json.loads((path / MANIFEST).read_text())
-    return tuple(sum(map(len, manifest[part].values())) for part in ("erased", "leaves"))  # type: ignore[return-value]
+    return sum(map(len, manifest["erased"].values())), sum(map(len, manifest["leaves"].values()))
+
+
+def expired(path: Path) -> int:
+    """How many rows of a frozen training set are gone because they were kept long enough: nobody asked for that."""
+    return sum(map(len, json.loads((path / MANIFEST).read_text()).get("expired", {}).values()))
 
 
 def sets(root: Path) -> list[Path]:
@@ -173,26 +182,12 @@ def erase(path: Path, gone: Callable[[pa.Table], pa.Array]) -> int:
     Args:
         gone: of rows of a table, whether each is to go.
     """
-    removed = 0
-    with _locked(path.parent, fcntl.LOCK_EX):
-        manifest = json.loads((path / MANIFEST).read_text())
-        kept: dict[str, pa.Table] = {}
-        for table in TABLES:
-            rows = _read(path, table.name)
-            goes = pc.fill_null(gone(rows), False)
-            if not pc.any(goes).as_py():
-                continue
-            place = {leaf: place for place, leaf in enumerate(manifest["leaves"][table.name])}
-            left = rows.filter(goes)
-            places = {place[leaf.hex()] for leaf in _leaves(table.name, left, left[_SALT].to_pylist())}
-            manifest["erased"][table.name] = sorted(places.union(manifest["erased"][table.name]))
-            kept[table.name] = rows.filter(pc.invert(goes))
-            removed += left.num_rows
-        if kept:  # the manifest first: from then on nobody reads them
-            _replace(path / MANIFEST, lambda file: file.write_text(json.dumps(manifest, indent=1)))
-        for name, rows in kept.items():
-            _replace(path / f"{name}.parquet", partial(pq.write_table, rows, compression="zstd"))
-    return removed
+    return _take(path, gone, "erased")
+
+
+def expire(path: Path) -> int:
+    """Take all rows out of a frozen training set that need not be kept any longer, as `erase` does; how many went."""
+    return _take(path, lambda rows: pa.chunked_array([pa.array([True] * rows.num_rows, pa.bool_())]), "expired")
 
 
 def clear(root: Path) -> int:
@@ -224,6 +219,46 @@ def _locked(root: Path, kind: int) -> Iterator[None]:
         os.close(handle)
 
 
+def _take(path: Path, gone: Callable[[pa.Table], pa.Array], part: str) -> int:
+    """Take rows out and note their places in that part of the manifest; one that is noted already is not noted anew."""
+    removed = 0
+    with _locked(path.parent, fcntl.LOCK_EX):
+        manifest = json.loads((path / MANIFEST).read_text())
+        kept: dict[str, pa.Table] = {}
+        for table in TABLES:
+            rows = _read(path, table.name)
+            goes = pc.fill_null(gone(rows), False)
+            if not pc.any(goes).as_py():
+                continue
+            place = {leaf: place for place, leaf in enumerate(manifest["leaves"][table.name])}
+            left = rows.filter(goes)
+            places = {place[leaf.hex()] for leaf in _leaves(table.name, left, left[_SALT].to_pylist())}
+            noted = manifest.setdefault(part, {}).get(table.name, [])
+            manifest[part][table.name] = sorted((places - _gone(manifest, table.name)).union(noted))
+            kept[table.name] = rows.filter(pc.invert(goes))
+            removed += left.num_rows
+        if kept:  # the manifest first: from then on nobody reads them
+            _replace(path / MANIFEST, lambda file: file.write_text(json.dumps(manifest, indent=1)))
+        for name, rows in kept.items():
+            _replace(path / f"{name}.parquet", partial(pq.write_table, rows, compression="zstd"))
+    return removed
+
+
+def _renew(path: Path, tables: Mapping[str, pa.Table]) -> None:
+    """Put the rows of a set that expired back, but for those that were erased. Cut short, they still count as gone."""
+    with _locked(path.parent, fcntl.LOCK_EX):
+        manifest = json.loads((path / MANIFEST).read_text()) | {"expired": {}}
+        for name, rows in tables.items():
+            kept = _without(rows, name, manifest)
+            _replace(path / f"{name}.parquet", partial(pq.write_table, kept, compression="zstd"))
+        _replace(path / MANIFEST, lambda file: file.write_text(json.dumps(manifest, indent=1)))
+
+
+def _gone(manifest: Mapping[str, Any], name: str) -> set[int]:
+    """Places of the rows of a table that were taken out, for whatever reason."""
+    return {place for part in _GONE for place in manifest.get(part, {}).get(name, [])}
+
+
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """A read-only file of a set by another, in one step."""
     fresh = path.with_name(f".{path.name}.new")
@@ -237,7 +272,7 @@ def _verify(path: Path) -> list[str]:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         leaves = {table.name: [bytes.fromhex(leaf) for leaf in manifest["leaves"][table.name]] for table in TABLES}
-        erased = {table.name: set(manifest["erased"][table.name]) for table in TABLES}
+        gone = {table.name: _gone(manifest, table.name) for table in TABLES}
         digest = str(manifest["digest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{MANIFEST}: cannot be read ({type(error).__name__}: {error})"]
@@ -247,7 +282,7 @@ def _verify(path: Path) -> list[str]:
     if merkle.root([leaf for table in TABLES for leaf in leaves[table.name]]).hex() != digest:
         problems.append(f"{MANIFEST}: the leaves do not make up the digest")
     for table in TABLES:
-        expected = [leaf for place, leaf in enumerate(leaves[table.name]) if place not in erased[table.name]]
+        expected = [leaf for place, leaf in enumerate(leaves[table.name]) if place not in gone[table.name]]
         problems += _verify_rows(path, table, expected, manifest)
     return problems
 
@@ -307,11 +342,14 @@ def _verify_rows(path: Path, table: schema.Table, expected: list[bytes], manifes
 
 
 def _standing(path: Path, name: str, manifest: Mapping[str, Any]) -> pa.Table:
-    """The rows of a set, without any that the manifest calls erased and that a kill has left there."""
-    rows, leaves, erased = _read(path, name), manifest["leaves"][name], set(manifest["erased"][name])
-    if rows.num_rows <= len(leaves) - len(erased) or not erased:
-        return rows
-    gone = {leaves[place] for place in erased}
+    """The rows of a set, without any that the manifest calls gone and that a kill has left there."""
+    rows, gone = _read(path, name), len(_gone(manifest, name))
+    return rows if not gone or rows.num_rows <= len(manifest["leaves"][name]) - gone else _without(rows, name, manifest)
+
+
+def _without(rows: pa.Table, name: str, manifest: Mapping[str, Any]) -> pa.Table:
+    """Rows of a set without those that the manifest calls gone."""
+    gone = {manifest["leaves"][name][place] for place in _gone(manifest, name)}
     here = _leaves(name, rows, rows[_SALT].to_pylist())
     return rows.filter(pa.array([leaf.hex() not in gone for leaf in here], pa.bool_()))
 

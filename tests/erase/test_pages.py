@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from loop.config import Settings
 from loop.erase import Kind, databases
-from loop.erase.databases import Cleaned, Needles, renew
+from loop.erase.databases import Cleaned, renew
+from loop.erase.needles import Needles
 from loop.erase.plan import Plan
 from loop.erase.subject import spellings, subject
 from loop.errors import LoopError

@@ -7,21 +7,25 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from jobs.schedules import retain_schedule
+from loop.collect.events import pseudonyms
 from loop.config import Settings, load
-from loop.cycle import training_set
-from loop.erase import retain
-from loop.errors import BadInputError
+from loop.cycle import policy, training_set
+from loop.erase import Kind, retain, run
+from loop.erase.subject import subject
+from loop.errors import BadInputError, LoopError
 from loop.home import Home
 from loop.label import batches as labelling
+from loop.release import taints
 from loop.schema import BatchStatus
 from loop.train import dataset
-from loop.validate import batches
-from tests.rows import DAY, event, land, ordinary_day
+from loop.validate import batches, signal_days
+from tests.rows import DAY, decision, event, land, ordinary_day
 
 
 def build(home: Home, number: int) -> None:
@@ -85,10 +89,63 @@ def test_old_training_sets_lose_their_rows_and_keep_their_leaves(full: Home) -> 
     digests = [training_set(full, DAY + timedelta(days=n)).digest for n in range(3)]
     home = keeping(full, training_sets=30)
     assert retain(home, today=DAY + timedelta(days=31)) == {"training_sets": 1}
-    lost = [dataset.erased(home.settings.training_sets / digest) for digest in digests]
-    assert lost[0][0] == lost[0][1] > 0
-    assert [gone for gone, _ in lost[1:]] == [0, 0]
+    paths = [home.settings.training_sets / digest for digest in digests]
+    assert [dataset.erased(path)[0] for path in paths] == [0, 0, 0]
+    assert [dataset.expired(path) for path in paths] == [dataset.erased(paths[0])[1], 0, 0]
+    assert dataset.expired(paths[0]) > 0
     assert [dataset.verify(home.settings.training_sets / digest) for digest in digests] == [[], [], []]
+
+
+def test_a_model_is_not_tainted_by_it_and_its_cycle_may_be_trained_again(full: Home) -> None:
+    frozen = training_set(full, DAY)
+    model = {
+        "version": "m-1",
+        "parent": None,
+        "cycle": DAY,
+        "training_digest": frozen.digest,
+        "recipe": "{}",
+        "seed": 0,
+    }
+    made = {"code": "c", "weights_digest": "w", "path": "models/m-1", "mlflow_run": None, "created_at": frozen.cutoff}
+    full.state.insert("models", [model | made])
+    home = keeping(full, training_sets=30)
+    retain(home, today=DAY + timedelta(days=31))
+    with pytest.raises(LoopError, match="went with their retention"):
+        policy(home, DAY)
+    who = {"employee": "bob-4711"}
+    land(home, [event(decision(900, "modify", 0, "words of Bob's own", **who), DAY + timedelta(days=1))], "bobs.jsonl")
+    build(home, 1)
+    run.erase(home, subject(home.settings, Kind.EMPLOYEE, "bob-4711"), reason="request 17", author="dpo")
+    assert taints.tainted(home.state) == {}
+    again = training_set(home, DAY)
+    assert again.digest == frozen.digest
+    assert dataset.load(home.settings.training_sets, again.digest).demonstrations.num_rows == frozen.demonstrations > 0
+
+
+def test_a_person_is_found_where_interactions_are_no_longer_kept(full: Home) -> None:
+    """By what outlives them: labels, signals and frozen sets."""
+    who = {"employee": "anna-4711"}
+    annas = [decision(n, "modify", 0, f"words of hers, number {n}", **who) for n in (900, 901)]
+    land(full, [event(row, DAY) for row in annas], "annas.jsonl")
+    build(full, 0)
+    signal_days.build(full.lake, full.state, DAY, "comms")
+    frozen = training_set(full, DAY)
+    home = keeping(full, interactions=30)
+    retain(home, today=DAY + timedelta(days=32))
+    assert home.lake.read("interactions", days=(DAY, DAY)).num_rows == 0
+    before = home.lake.read("demonstrations").num_rows
+    report = run.erase(home, subject(home.settings, Kind.EMPLOYEE, "anna-4711"), reason="request 17", author="dpo")
+    assert report.found == report.removed
+    assert report.found["lake/demonstrations"] == report.found["lake/signals"] == 2
+    assert report.found["training_sets"] == dataset.erased(frozen_path(home, frozen.digest))[0] == 2 + 6
+    assert home.lake.read("demonstrations").num_rows == before - 2
+    names = set(pseudonyms("anna-4711", home.settings))
+    for rows in (home.lake.read(name) for name in ("demonstrations", "preferences", "conduct")):
+        assert not names & set(rows["employee"].to_pylist())
+
+
+def frozen_path(home: Home, digest: str) -> Path:
+    return home.settings.training_sets / digest
 
 
 def test_the_setting_names_tables_and_reaches_other_processes(

@@ -104,6 +104,21 @@ dataset.erase(pathlib.Path({str(frozen.path)!r}), lambda rows: pc.is_in(rows["em
     assert dataset.erased(frozen.path) == (4, 12)
 
 
+def test_rows_that_expired_are_not_erased_ones_and_may_be_frozen_again(frozen: dataset.Frozen) -> None:
+    root, meta = frozen.path.parent, {"cycle": "2026-01-01"}
+    dataset.erase(frozen.path, of("p1"))
+    assert dataset.expire(frozen.path) == 8
+    assert (dataset.erased(frozen.path), dataset.expired(frozen.path)) == ((4, 12), 8)
+    assert dataset.verify(frozen.path) == []
+    assert dataset.load(root, frozen.digest).preferences.num_rows == 0
+    again = dataset.freeze(frozen.demonstrations, frozen.preferences, root=root, salt_key=KEY, meta=meta)
+    assert again.digest == frozen.digest
+    assert (again.demonstrations.num_rows, again.preferences.num_rows) == (5, 3), "what was erased does not come back"
+    assert "p1" not in again.demonstrations["employee"].to_pylist()
+    assert (dataset.erased(frozen.path), dataset.expired(frozen.path)) == ((4, 12), 0)
+    assert dataset.verify(frozen.path) == []
+
+
 def test_what_a_killed_freezing_left_is_cleared(frozen: dataset.Frozen) -> None:
     (frozen.path.parent / ".abc.xyz").mkdir()
     (frozen.path.parent / ".abc.xyz" / "demonstrations.parquet").write_bytes(b"somebody's words")
