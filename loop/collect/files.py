@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum, StrEnum, auto
 from functools import cached_property
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Final
 
@@ -194,16 +195,17 @@ class Files:
 def merge(  # noqa: PLR0913, PLR0917 - the files of a partition
     settings: Settings, lake: Lake, state: State, kind: Kind, partition: Partition, columns: pa.Schema
 ) -> int:
-    """Make one file of the small files of a partition where there are many of one source; how many went into others.
+    """Make few files of the small files of a partition where there are many of one source; how many went into others.
 
     What comes in by the second leaves thousands of files a day, and all of them are opened whenever the day is built.
+    A merged file has at most about twice `SMALL` rows, so that no more are held in memory.
     Only files that the lake has are merged: the merged one is in it as a whole. The caller holds `State.building`, so
     that nobody reads them meanwhile.
     """
     landings = table("landings")
     written = lake.written(_TABLES[kind], day=partition[0], workflow=partition[1]) or 0
     query = (
-        sa.select(landings.c.source, landings.c.landing_id, landings.c.path)
+        sa.select(landings.c.source, landings.c.landing_id, landings.c.path, landings.c.rows)
         .where(landings.c.kind == kind.value, landings.c.day == partition[0], landings.c.workflow == partition[1])
         .where(landings.c.rows < SMALL, landings.c.lake_write <= written)
         .order_by(landings.c.source, landings.c.landed_at, landings.c.landing_id)
@@ -212,15 +214,20 @@ def merge(  # noqa: PLR0913, PLR0917 - the files of a partition
         found = connection.execute(query).all()
     merged = 0
     for source in sorted({row.source for row in found}):
-        old = [(row.landing_id, row.path) for row in found if row.source == source]
-        if len(old) <= FILES:
+        small = [row for row in found if row.source == source]
+        if len(small) <= FILES:
             continue
-        rows = pa.concat_tables([pq.read_table(settings.home / path, schema=columns) for _, path in old])
-        with bringing(settings, state, source=source, name=f"{partition[0]} {partition[1]}") as files:
-            files.replace(kind, partition, rows, old)
-        for _, path in old:
-            (settings.home / path).unlink(missing_ok=True)
-        merged += len(old)
+        places = zip(accumulate(row.rows for row in small), small, strict=True)
+        for _, group in groupby(places, lambda place: place[0] // SMALL):
+            old = [(row.landing_id, row.path) for _, row in group]
+            if len(old) == 1:
+                continue
+            rows = pa.concat_tables([pq.read_table(settings.home / path, schema=columns) for _, path in old])
+            with bringing(settings, state, source=source, name=f"{partition[0]} {partition[1]}") as files:
+                files.replace(kind, partition, rows, old)
+            for _, path in old:
+                (settings.home / path).unlink(missing_ok=True)
+            merged += len(old)
     return merged
 
 

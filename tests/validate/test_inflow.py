@@ -228,6 +228,21 @@ def test_many_small_files_become_one_and_nothing_is_lost(
     assert drained(home)["duplicates"] == 2
 
 
+def test_no_more_rows_are_merged_at_once_than_fit_into_memory(
+    home: Home, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "FILES", 3)
+    monkeypatch.setattr(files, "SMALL", 3)
+    for number in range(5):
+        segment(spool, an_event(number))
+        drained(home)
+    batches.build(home.settings, home.lake, home.state, DAY, "comms")
+    rows = sorted(row["rows"] for row in home.state.arrow("landings").to_pylist())
+    assert rows == [2, 3]
+    assert {row["path"] for row in home.state.arrow("landings").to_pylist()} == files_of(home)
+    assert home.lake.read("interactions").num_rows == 5
+
+
 def grouped(home: Home) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in home.state.arrow("landings").to_pylist():
