@@ -29,7 +29,7 @@ def label(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.
     """Derive demonstrations and preferences from the decisions of a day and workflow."""
     day, workflow = batch_of(context)
     here = home.get()
-    labels = batches.build(here.settings, here.lake, day, workflow)
+    labels = batches.build(here.settings, here.lake, here.state, day, workflow)
     told = {
         "interactions": labels.interactions,
         "taught": labels.taught,

@@ -92,7 +92,7 @@ def fill(home: Home, rows: int, touched: int) -> None:
         made = batches.build(home.settings, home.lake, home.state, day, workflow)
         told = {"day": day, "workflow": workflow, "digest": made.digest, "rows": made.rows, "quarantined": 0}
         home.state.record_batch(**told, status=BatchStatus.ACCEPTED, reasons=[], author="benchmark", run_id=None)
-        labelling.build(home.settings, home.lake, day, workflow)
+        labelling.build(home.settings, home.lake, home.state, day, workflow)
     training_set(home, FIRST + timedelta(days=DAYS - 1))
 
 

@@ -188,7 +188,7 @@ def label(home: Home, day: date) -> int:
     """Demonstrations and preferences."""
     from loop.label import batches
 
-    return batches.build(home.settings, home.lake, day, WORKFLOW).interactions
+    return batches.build(home.settings, home.lake, home.state, day, WORKFLOW).interactions
 
 
 STAGES: dict[str, Callable[[Home, date], int]] = {

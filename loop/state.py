@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -28,6 +28,9 @@ _TYPES: Mapping[pa.DataType, Any] = {
     pa.timestamp("us", tz="UTC"): sa.DateTime(timezone=True),
     pa.list_(pa.string()): postgresql.ARRAY(sa.Text()),
 }
+
+ERASURE: Final = "erasure"
+"""Author of the verdict on what an erasure has left of a batch."""
 
 
 def _metadata() -> sa.MetaData:
@@ -86,9 +89,10 @@ class State:
 
     @contextmanager
     def building(self, day: date, workflow: str) -> Iterator[None]:
-        """Alone among all that make this day and workflow of the lake anew from what has landed.
+        """Alone among all that make this day and workflow of the lake, or of what is derived of it, anew.
 
-        Else the one that had read the landing area first could write last, and what landed in between would be missing.
+        Else the one that had read what it is made of first could write last, and what came in between would be missing,
+        or what was erased be back. Taken before any lock of the lake: whoever has it waits for these.
         """
         with self.transaction(lock=f"build {day} {workflow}"):
             yield
@@ -184,9 +188,20 @@ class State:
         return None if found is None else dict(found)
 
     def accepted_digests(self, first: date, last: date) -> set[str]:
-        """Digests of the batches of a range whose last verdict lets their rows be learned from."""
+        """Digests of the batches of a range whose last verdict lets their rows be learned from.
+
+        What is left of a batch after an erasure keeps its verdict, and its rows bear the former digest until they are
+        written anew one table after the other: both are accepted.
+        """
         good = {schema.BatchStatus.ACCEPTED.value, schema.BatchStatus.OVERRIDDEN.value}
-        return {row["digest"] for row in self.batches(first, last) if row["status"] in good}
+        batches = self.tables["batches"]
+        query = sa.select(batches).where(batches.c.day.between(first, last)).order_by(batches.c.attempt)
+        standing: dict[tuple[date, str], set[str]] = {}
+        with self.engine.connect() as connection:
+            for row in connection.execute(query):
+                before = standing.get((row.day, row.workflow), set()) if row.author == ERASURE else set()
+                standing[row.day, row.workflow] = {*before, row.digest} if row.status in good else set()
+        return set().union(*standing.values())
 
 
 def migrate(engine: sa.Engine) -> None:

@@ -23,13 +23,12 @@ from loop.erase.plan import SCHEMAS, Plan, Step, landings, partitions
 from loop.home import Home
 from loop.lake import conform
 from loop.schema import BatchStatus
+from loop.state import ERASURE
 from loop.validate import batches
 from loop.validate.profiles import profile
 
 MADE_OF: dict[Kind, str] = {Kind.EVENTS: "interactions", Kind.REJECTS: "quarantine", Kind.OUTCOMES: "outcomes"}
 """The table of the lake that is made of landed files of a kind."""
-AUTHOR = "erasure"
-"""Of the verdict on a batch that lost rows."""
 
 
 def erase(home: Home, plan: Plan, step: Step) -> Counter[str]:
@@ -67,7 +66,8 @@ def derived(home: Home, plan: Plan, step: Step) -> Counter[str]:
             continue
         step(f"rewriting {name}")
         for place in sorted(partitions(home, name, plan)):
-            gone[f"lake/{name}"] += _partition(home, name, place, plan)
+            with home.state.building(*place):
+                gone[f"lake/{name}"] += _partition(home, name, place, plan)
         scrub(home, name, step)
     return gone
 
@@ -216,7 +216,7 @@ def _verdict(home: Home, place: Partition, gone: pa.Table, left: pa.Table, diges
         if last and last[0]["digest"] == old:
             kept = {name: last[0][name] for name in ("quarantined", "reasons")}
             kept |= {"status": BatchStatus(last[0]["status"]), "rows": last[0]["rows"] - lost}
-            home.state.record_batch(day=place[0], workflow=place[1], digest=new, author=AUTHOR, run_id=None, **kept)
+            home.state.record_batch(day=place[0], workflow=place[1], digest=new, author=ERASURE, run_id=None, **kept)
         query = sa.update(builds).where(builds.c.day == place[0], builds.c.workflow == place[1], builds.c.digest == old)
         with home.state.transaction() as connection:
             connection.execute(query.values(digest=new, landed=builds.c.landed - lost))

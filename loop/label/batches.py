@@ -14,6 +14,7 @@ from loop import schema
 from loop.config import Settings
 from loop.label.derive import pieces
 from loop.lake import Lake
+from loop.state import State
 
 
 @dataclass
@@ -27,15 +28,16 @@ class Made:
     set_aside: Counter[str] = field(default_factory=Counter)
 
 
-def build(settings: Settings, lake: Lake, day: date, workflow: str) -> Made:
+def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> Made:
     """Derive and write the labels of one day and workflow. Each carries the digest of the batch that it came from.
 
     The batch is passed over once for each table, and held in memory not at all.
     """
     made = Made()
     which: dict[str, Any] = {"day": day, "workflow": workflow}
-    with (  # an erasure waits until what was read of it stands where it looks next
-        lake.pinned("interactions"),
+    with (
+        state.building(day, workflow),  # before the lake's own locks: whoever has it may want these
+        lake.pinned("interactions"),  # an erasure waits until what was read of it stands where it looks next
         lake.partition("interactions", **which, view="interactions", where="batch <> ''") as connection,
     ):
         days, columns = (day, day), ["event_id", "weight", "examination"]

@@ -61,7 +61,8 @@ def build(lake: Lake, state: State, day: date, workflow: str) -> Told:
     Read are the day's rows, of the days before as many decisions as content is learned from (accepted batches alone),
     and the statistics of people on days before those.
     """
-    with lake.pinned("interactions"):  # an erasure waits until what was read of it stands where it looks next
+    # The partition first, as everybody does; an erasure waits until what was read of it stands where it looks next.
+    with state.building(day, workflow), lake.pinned("interactions"):
         return _build(lake, state, day, workflow)
 
 

@@ -51,7 +51,7 @@ def live(home: Home, day: date, count: int = 40) -> None:
 def data(home: Home, day: date) -> None:
     batches.build(home.settings, home.lake, home.state, day, "comms")
     verdicts.judge(home.settings, home.lake, home.state, day, "comms")
-    labelling.build(home.settings, home.lake, day, "comms")
+    labelling.build(home.settings, home.lake, home.state, day, "comms")
 
 
 def test_a_past_cycle_run_again_meets_the_past(home: Home) -> None:

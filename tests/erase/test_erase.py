@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from loop.collect import landing
 from loop.collect.events import pseudonym, pseudonyms
 from loop.collect.files import ERASED
 from loop.cycle import training_set
-from loop.erase import Kind, Report, run
+from loop.erase import Kind, Report, rows, run
 from loop.erase.subject import subject
 from loop.errors import BadInputError, LoopError
 from loop.home import Home
@@ -50,7 +51,7 @@ def build(home: Home, day: int = 0) -> None:
     made = batches.build(home.settings, home.lake, home.state, when, "comms")
     told = {"day": when, "workflow": "comms", "digest": made.digest, "rows": made.rows, "quarantined": made.quarantined}
     home.state.record_batch(**told, status=BatchStatus.ACCEPTED, reasons=[], author="test", run_id=None)
-    labelling.build(home.settings, home.lake, when, "comms")
+    labelling.build(home.settings, home.lake, home.state, when, "comms")
 
 
 def erase(home: Home, given: str = ANNA, kind: Kind = Kind.EMPLOYEE, **more: Any) -> Report:
@@ -279,3 +280,54 @@ def test_files_that_a_builder_merges_meanwhile_are_found_again(full: Home) -> No
     assert report.removed["lake/interactions"] == report.removed["landing/events"] == 3 + 10
     build(full)
     assert full.lake.read("interactions", days=(DAY, DAY)).num_rows == 40 + 30
+
+
+def test_a_builder_waits_for_the_partition_and_loses_nothing(full: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels are read, filtered and written back; who makes the day anew in between comes after that, or before."""
+    real, threads, waited = rows.goes, [], []
+
+    def later() -> None:
+        land(full, [event(decision(990, "modify", 0, "words of another day"), DAY)], "later.jsonl")
+        build(full)
+
+    def meanwhile(table: schema.Table, found: Any, plan: Any) -> Any:
+        if table.name == "demonstrations" and not threads:
+            threads.append(threading.Thread(target=later))
+            threads[0].start()
+            threads[0].join(2.0)
+            waited.append(threads[0].is_alive())
+        return real(table, found, plan)
+
+    monkeypatch.setattr(rows, "goes", meanwhile)
+    erase(full)
+    threads[0].join()
+    assert waited == [True]
+    labels = full.lake.read("demonstrations", days=(DAY, DAY))
+    assert "words of another day" in labels["answer"].to_pylist()
+    assert WORDS not in everything(full)
+
+
+def test_a_cycle_reads_the_day_while_its_digest_changes(full: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, real, seen = training_set(full, DAY), full.state.record_batch, []
+
+    def record(**verdict: Any) -> int:
+        attempt = real(**verdict)
+        seen.append(training_set(full, DAY).demonstrations)
+        return attempt
+
+    monkeypatch.setattr(full.state, "record_batch", record)
+    erase(full)
+    assert seen == [before.demonstrations], "rows of the former digest count until they bear the new one"
+    assert training_set(full, DAY).demonstrations == before.demonstrations - 3
+    assert WORDS not in everything(full)
+    told = full.state.batches(DAY, DAY)[0]
+    assert full.state.accepted_digests(DAY, DAY) == {told["digest"], before_digest(full)}
+    monkeypatch.undo()
+    held = {name: told[name] for name in ("day", "workflow", "digest", "rows", "quarantined", "reasons")}
+    full.state.record_batch(**held, status=BatchStatus.HELD, author="test", run_id=None)
+    assert full.state.accepted_digests(DAY, DAY) == set()
+
+
+def before_digest(home: Home) -> str:
+    """Of the first verdict on the day."""
+    return next(b["digest"] for b in home.state.arrow("batches").to_pylist() if (b["day"], b["attempt"]) == (DAY, 1))

@@ -33,7 +33,7 @@ def build(home: Home, number: int) -> None:
     made = batches.build(home.settings, home.lake, home.state, when, "comms")
     told = {"day": when, "workflow": "comms", "digest": made.digest, "rows": made.rows, "quarantined": made.quarantined}
     home.state.record_batch(**told, status=BatchStatus.ACCEPTED, reasons=[], author="test", run_id=None)
-    labelling.build(home.settings, home.lake, when, "comms")
+    labelling.build(home.settings, home.lake, home.state, when, "comms")
 
 
 @pytest.fixture

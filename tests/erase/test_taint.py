@@ -43,7 +43,7 @@ def home(settings: Settings) -> Home:
             made = batches.build(small, opened.lake, opened.state, DAY, "comms")
             told = {"day": DAY, "workflow": "comms", "digest": made.digest, "rows": made.rows, "quarantined": 0}
             opened.state.record_batch(**told, status=BatchStatus.ACCEPTED, reasons=[], author="test", run_id=None)
-            labelling.build(small, opened.lake, DAY, "comms")
+            labelling.build(small, opened.lake, opened.state, DAY, "comms")
             yield opened
 
 
