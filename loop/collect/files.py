@@ -75,6 +75,7 @@ class Files:
     def __init__(self, settings: Settings, connection: sa.Connection, journal: Path, source: str) -> None:
         self.settings, self.connection, self.source = settings, connection, source
         self._journal = journal
+        self._gone: list[str] = []
 
     def contents(self, ids: Iterable[str]) -> dict[str, str]:
         """The digest of each id that is known already; `ERASED` for one that was erased."""
@@ -144,8 +145,7 @@ class Files:
 
         Args:
             rows: all that the files hold.
-            old: their `landing_id` and `path`. They are removed by the caller once this is committed, and after a crash
-                by whoever cleans up, for they stand in the journal.
+            old: their `landing_id` and `path`; they are removed.
         """
         landings = table("landings")
         gone = [landing for landing, _ in old]
@@ -153,15 +153,30 @@ class Files:
             landings.c.landing_id.in_(gone)
         )
         landed_at, write = self.connection.execute(newest).one()
-        with self._journal.open("a") as journal:
-            journal.writelines(f"{path}\n" for _, path in old)
-        removed = self.connection.execute(sa.delete(landings).where(landings.c.landing_id.in_(gone)))
-        assert removed.rowcount == len(old), "a landed file went while it was being merged"
+        self.remove(old)
         merged = self._show(kind, partition, rows, _digest(kind, gone, gone), landed_at, write)
         ids = [KNOWN_BY[kind].format(key) for key in rows[_KEYS[kind]].to_pylist()]
         query = sa.text("UPDATE event_index SET landing_id = :landing WHERE event_id = ANY(:ids)")
         found = self.connection.execute(query, {"landing": merged, "ids": ids})
         assert found.rowcount == rows.num_rows, "a row of a landed file is not known"
+
+    def remove(self, old: Sequence[tuple[str, str]]) -> None:
+        """Take files out of sight, and once that is committed off the disk; after a crash whoever cleans up does that.
+
+        Args:
+            old: their `landing_id` and `path`.
+        """
+        with self._journal.open("a") as journal:
+            journal.writelines(f"{path}\n" for _, path in old)
+        landings = table("landings")
+        query = sa.delete(landings).where(landings.c.landing_id.in_([landing for landing, _ in old]))
+        assert self.connection.execute(query).rowcount == len(old), "a landed file went while it was being replaced"
+        self._gone += [path for _, path in old]
+
+    def sweep(self) -> None:
+        """Remove the files that were taken out of sight. By `bringing`, when that is committed."""
+        for path in self._gone:
+            (self.settings.home / path).unlink(missing_ok=True)
 
     def _show(  # noqa: PLR0913, PLR0917 - what a row of `landings` says
         self,
@@ -225,8 +240,6 @@ def merge(  # noqa: PLR0913, PLR0917 - the files of a partition
             rows = pa.concat_tables([pq.read_table(settings.home / path, schema=columns) for _, path in old])
             with bringing(settings, state, source=source, name=f"{partition[0]} {partition[1]}") as files:
                 files.replace(kind, partition, rows, old)
-            for _, path in old:
-                (settings.home / path).unlink(missing_ok=True)
             merged += len(old)
     return merged
 
@@ -240,9 +253,12 @@ def bringing(settings: Settings, state: State, *, source: str, name: str) -> Ite
     """
     _clean(settings, state)
     try:
-        with _journal(settings) as journal, state.engine.begin() as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
-            yield Files(settings, connection, journal, source)
+        with _journal(settings) as journal:
+            with state.engine.begin() as connection:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_LOCK)))
+                files = Files(settings, connection, journal, source)
+                yield files
+            files.sweep()
     except BaseException as error:
         with suppress(sa.exc.SQLAlchemyError):
             _clean(settings, state)

@@ -64,11 +64,9 @@ def _drop(home: Home, kind: Kind, file: sa.Row[tuple[str, str, str, date, str]])
     key = schema.LAKE[MADE_OF[kind]].key[0]
     rows = pq.read_table(home.path(file.path), schema=pa.schema([SCHEMAS[kind].field(key)]))
     ids = [KNOWN_BY[kind].format(value) for value in rows[key].to_pylist()]
-    landed = home.state.tables["landings"]
     with bringing(home.settings, home.state, source=file.source, name=file.path) as bring:
-        bring.connection.execute(sa.delete(landed).where(landed.c.landing_id == file.landing_id))
+        bring.remove([(file.landing_id, file.path)])
         bring.connection.execute(sa.text("DELETE FROM event_index WHERE event_id = ANY(:ids)"), {"ids": ids})
-    home.path(file.path).unlink(missing_ok=True)
 
 
 def _sets(home: Home, first: date) -> int:

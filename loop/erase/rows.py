@@ -90,7 +90,7 @@ def barrier(home: Home) -> int:
             if path.is_file() and str(path.relative_to(home.settings.home)) not in visible
         ]
         for path in orphans:
-            path.unlink()
+            path.unlink(missing_ok=True)  # whoever took it out of sight may be about to
     return len(orphans)
 
 
@@ -136,7 +136,6 @@ def _landed(
             bring.replace(kind, place, left, [(file.landing_id, file.path)])
             named = rows.filter(mine)["event_id"].drop_null().to_pylist() if kind is Kind.REJECTS else []
             _bury(bring, home, ids, named)
-        home.path(file.path).unlink(missing_ok=True)
         gone += len(ids)
     return gone
 
@@ -145,9 +144,11 @@ def _bury(bring: Files, home: Home, ids: list[str], named: list[str]) -> None:
     """Forget ids, but for the fact that they are not to be brought again.
 
     Args:
-        named: events that were set aside under another id: nobody is to replay them from a copy.
+        named: events that were set aside under another id: nobody is to replay them from a copy. But for an id that
+            has landed too, as in a conflict: whose that is, is told by what landed.
     """
     bring.connection.execute(sa.text("DELETE FROM event_index WHERE event_id = ANY(:ids)"), {"ids": ids})
+    named = sorted(set(named) - set(bring.contents(named)))
     query = sa.text(
         "INSERT INTO event_index (event_id, content, landing_id) SELECT unnest(CAST(:stones AS text[])), :erased, '' "
         "ON CONFLICT DO NOTHING"

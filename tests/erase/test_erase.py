@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from loop import schema
 from loop.collect import landing
 from loop.collect.events import pseudonym, pseudonyms
-from loop.collect.files import ERASED
+from loop.collect.files import ERASED, stone
 from loop.cycle import training_set
 from loop.erase import Kind, Report, rows, run
 from loop.erase.subject import subject
@@ -140,6 +140,21 @@ def test_what_was_set_aside_goes_by_pseudonym_by_id_and_by_the_id_in_garbage(ful
     assert report.removed["lake/quarantine"] == report.removed["landing/rejects"] == 2
     (left,) = full.lake.read("quarantine").to_pylist()
     assert "nonsense" in left["raw"]
+
+
+def test_an_id_that_another_person_bears_is_not_buried_with_a_conflict(full: Home) -> None:
+    bobs = event(decision(970, "reject", employee="bob@example.org"), DAY)
+    land(full, [bobs], "bobs.jsonl")
+    done = land(full, [event(annas(970), DAY)], "conflict.jsonl")
+    assert done.quarantined == 1
+    build(full)
+    erase(full)
+    stones = {row["event_id"] for row in full.state.arrow("event_index").to_pylist() if row["content"] == ERASED}
+    assert stone(full.settings, bobs["event_id"]) not in stones
+    assert bobs["event_id"] in full.lake.read("interactions")["event_id"].to_pylist()
+    assert land(full, [bobs], "bobs-again.jsonl").duplicates == 1
+    changed = land(full, [bobs | {"dwell_ms": 1}], "bobs-changed.jsonl")
+    assert (changed.duplicates, changed.quarantined) == (0, 1), "still a conflict, which is told"
 
 
 def test_an_interaction_goes_alone(full: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -72,6 +73,34 @@ def test_partitions_that_are_too_old_go_from_lake_and_landing_area(full: Home) -
     assert home.state.arrow("event_index").num_rows == 20 + 2
     build(home, 0)
     assert days(home, "interactions") == [2], "nothing is left that it could be made of"
+
+
+def test_killed_before_a_file_is_removed_whoever_brings_next_removes_it(full: Home) -> None:
+    script = """
+import os, signal, pathlib, sys
+from loop.config import load
+from loop.erase import retain
+from loop.home import open_home
+from datetime import date
+real = pathlib.Path.unlink
+def killed(path, **more):
+    if path.suffix == ".parquet":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(path, **more)
+pathlib.Path.unlink = killed
+with open_home(load()) as home:
+    retain(home, today=date.fromisoformat(sys.argv[1]))
+"""
+    settings = keeping(full, interactions=30).settings
+    command = [sys.executable, "-c", script, (DAY + timedelta(days=31)).isoformat()]
+    done = subprocess.run(command, env={**os.environ, **settings.as_environment()}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    visible = {row["path"] for row in full.state.arrow("landings").to_pylist()}
+    files = {str(path.relative_to(settings.home)) for path in settings.landing.rglob("*.parquet")}
+    assert len(files - visible) == 1, "out of sight, and still there"
+    land(full, [event(decision(990, "reject"), DAY + timedelta(days=2))], "another.jsonl")
+    visible = {row["path"] for row in full.state.arrow("landings").to_pylist()}
+    assert {str(path.relative_to(settings.home)) for path in settings.landing.rglob("*.parquet")} == visible
 
 
 def test_nothing_is_dropped_where_nothing_is_set(full: Home) -> None:
