@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +25,7 @@ from loop.home import Home
 from loop.release import registry, releases, taints
 from loop.release.releases import ModelVersion
 from loop.schema import Split
+from loop.services import processes
 from loop.train import corpus, dataset
 from loop.validate.signal_days import revised
 
@@ -33,6 +36,10 @@ Progress = Callable[[int, int], None]
 
 CONTEXT = 128
 """Tokens of a prompt that a nano sees."""
+ERASING: Final = "erase.lock"
+"""The lock of the home that whoever takes rows away holds."""
+_PATIENCE: Final = 3600.0
+"""Seconds for which an erasure is waited for."""
 GIVEN, SHOWN = "given by the organisation", "shown to its people"
 """Where the texts of a base come from."""
 
@@ -273,7 +280,7 @@ def base(home: Home, cycle: date, *, anew: bool = False, progress: Progress | No
     from loop.models import Model, weights_digest
     from loop.train import nano
 
-    settings = home.settings
+    settings, began = home.settings, datetime.now(UTC)
     target = settings.models / "base"
     curves: list[Curve] = []
     digest, steps, texts = None, 0, None
@@ -282,13 +289,7 @@ def base(home: Home, cycle: date, *, anew: bool = False, progress: Progress | No
         pairs, texts = corpus.read(settings.corpus), GIVEN
         if not pairs:
             texts = SHOWN
-            pairs = corpus.shown(
-                home.lake.read("interactions", days=window(home, cycle)),
-                accepted=home.state.accepted_digests(*window(home, cycle)),
-                cutoff=cutoff_of(cycle),
-                held_out_share=settings.held_out_share,
-                seed=settings.seed,
-            )
+            pairs = _shown(home, cycle)
         if not pairs:
             raise LoopError(
                 "no text to pretrain a base on: no corpus, and in accepted batches no row of the training side that "
@@ -321,12 +322,45 @@ def base(home: Home, cycle: date, *, anew: bool = False, progress: Progress | No
                 curves=curves,
             ),
         )
+        if texts == SHOWN:
+            _look_again(home, known, pairs, began)
     if anew:
         return known
     releases.record_base(home.state, version, cycle=cycle, author="loop", run_id=None)
     if known.mlflow_run is not None and releases.champion_now(home.state) == version:
         home.registry.point_champion(known.mlflow_run)
     return known
+
+
+def _shown(home: Home, cycle: date) -> list[corpus.Pair]:
+    days = window(home, cycle)
+    return corpus.shown(
+        home.lake.read("interactions", days=days),
+        accepted=home.state.accepted_digests(*days),
+        cutoff=cutoff_of(cycle),
+        held_out_share=home.settings.held_out_share,
+        seed=home.settings.seed,
+    )
+
+
+def _look_again(home: Home, base: ModelVersion, pairs: Sequence[corpus.Pair], began: datetime) -> None:
+    """Tag a base that was being pretrained on pairs while they were erased: the erasure did not know it yet.
+
+    One that is under way knows the base by now, or has told the rows before that: it is waited for, and what is missing
+    then went.
+    """
+    with suppress(LoopError), processes.locked(home.settings, ERASING, patience=_PATIENCE):
+        pass
+    erasures = home.state.tables["erasures"]
+    since = sa.select(erasures.c.erasure_id).where(
+        sa.or_(erasures.c.finished_at.is_(None), erasures.c.finished_at >= began)
+    )
+    with home.state.engine.connect() as connection:
+        if connection.execute(since).first() is None:
+            return
+    learned, left = (Counter(map(json.dumps, some)) for some in (pairs, _shown(home, base.cycle)))
+    if lost := (learned - left).total():
+        mark(home, {base.version: (lost, learned.total())})
 
 
 def _base_steps(home: Home, pairs: Sequence[corpus.Pair]) -> int:

@@ -42,6 +42,8 @@ from loop.train import corpus, dataset
 Step = Callable[[str], None]
 """Told what is being done."""
 _ATTEMPTS: Final = 10
+_PATIENCE: Final = 0.2
+"""Seconds for which the lock is waited for: who only waits for it to be free has it for a moment."""
 OWN_WORDS: Final = 16
 """Characters from which a text that the person wrote is looked for in logs and documents."""
 SCHEMAS: Final = {
@@ -88,7 +90,7 @@ def alone(home: Home) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(processes.locked(home.settings, "erase.lock", patience=0.0))
+            stack.enter_context(processes.locked(home.settings, learning.ERASING, patience=_PATIENCE))
         except LoopError:
             raise LoopError("another erasure of this home is under way, or `loop retain`; wait for it to end") from None
         yield

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +23,7 @@ from loop.label import batches as labelling
 from loop.release import releases, taints
 from loop.schema import BatchStatus
 from loop.services import prepare, session
-from loop.train import sft
+from loop.train import nano, sft
 from loop.validate import batches
 from tests.rows import DAY, decision, event, land, ordinary_day
 
@@ -74,6 +77,34 @@ def test_a_model_that_was_being_trained_is_tainted_and_never_promoted(
     decided = cycle.release(home, DAY)
     assert decided.decision == "refused"
     assert decided.reasons[0].startswith("tainted: it learned from rows that were erased since (8 of ")
+
+
+def test_a_base_that_was_being_pretrained_is_tainted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An erasure knows of no base that is none yet; and one that is half-way is waited for."""
+    shutil.rmtree(home.settings.corpus)
+    real, threads = nano.build, []
+
+    def meanwhile(*arguments: Any, **more: Any) -> Any:
+        curve = real(*arguments, **more)
+        looked = threading.Event()
+
+        def step(what: str) -> None:
+            if what.startswith("partition"):  # it has looked for bases, and the rows are still there
+                looked.set()
+                time.sleep(4.0)
+
+        who = subject(home.settings, Kind.EMPLOYEE, ANNA)
+        told = {"reason": "request 17", "author": "dpo", "step": step}
+        threads.append(threading.Thread(target=run.erase, args=(home, who), kwargs=told))
+        threads[0].start()
+        looked.wait(60)
+        return curve
+
+    monkeypatch.setattr(nano, "build", meanwhile)
+    made = learning.base(home, DAY)
+    threads[0].join()
+    taint = taints.tainted(home.state)[made.version]
+    assert (taint.rows, taint.of) == (2 * 3, 42 * 3), "three candidates were shown each time"
 
 
 def test_a_tainted_champion_serves_and_its_successor_comes_from_its_clean_ancestor(home: Home) -> None:
