@@ -24,6 +24,9 @@ FOLDS: Final = 5
 """Nobody is judged by a model that their own decisions helped to make."""
 MOST: Final = 12_000
 """Decisions that a model learns from, of whole people: what keeps its cost independent of history and of the volume."""
+PAIRS: Final = 5_000_000
+"""Pairs of a prompt's and an answer's word that it learns from at most. Short texts never come to it: of briefs, `MOST`
+decisions have some four million. Of long texts it is fewer decisions, so that neither does their length count."""
 RIDGE: Final = 8.0
 """Precision of the prior on a weight, whose mean is 0, in the first turn. In later ones each weight has its own
 (automatic relevance determination, MacKay 1994; Tipping 2001): most pairs of words mean nothing."""
@@ -92,12 +95,14 @@ def folds(facts: Facts) -> Ints:
 
 
 def sample(facts: Facts) -> Facts:
-    """All decisions of as many people, drawn by hash, as make `MOST`; everything where there are no more."""
-    count = np.bincount(facts.employee, facts.decided, len(facts.employees))
-    if count.sum() <= MOST:
+    """All decisions of as many people, drawn by hash, as make `MOST` or `PAIRS`; everything where there are no more."""
+    pairs = (facts.prompt > 0).sum(axis=1) * (facts.answers > 0).sum(axis=(1, 2))
+    share = np.maximum(facts.decided / MOST, facts.decided * pairs / PAIRS)
+    count = np.bincount(facts.employee, share, len(facts.employees))
+    if count.sum() <= 1.0:
         return facts
     order = np.argsort([zlib.crc32(f"sample {name}".encode()) for name in facts.employees], kind="stable")
-    enough = int(np.searchsorted(count[order].cumsum(), MOST)) + 1
+    enough = int(np.searchsorted(count[order].cumsum(), 1.0)) + 1
     drawn = np.zeros(len(facts.employees), bool)
     drawn[order[:enough]] = True
     return facts.take(np.flatnonzero(drawn[facts.employee]))
