@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from loop import schema
 from loop.cycle.flaws import flaws
-from loop.cycle.learning import Progress, champion_of, parent_of, recipe_of, version_of
+from loop.cycle.learning import Progress, champion_of, parent_of
 from loop.cycle.reading import labels, latest, record
+from loop.cycle.versions import recipe_of, version_of
 from loop.errors import LoopError
 from loop.evaluate import answers, evidence, gate, heldout, panel
 from loop.home import Home

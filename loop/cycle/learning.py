@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from loop import __version__
 from loop.cycle.reading import cutoff_of, labels, latest, learned_until, record, window
+from loop.cycle.versions import code, existing, mark, recipe_of, register, version_of
 from loop.errors import LoopError
 from loop.home import Home
 from loop.release import registry, releases, taints
@@ -167,7 +164,7 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
                 f"training set of cycle {cycle} again"
             )
     version = version_of(parent.version, frozen["digest"], recipe, settings.seed)
-    if (known := _existing(home, version)) is not None:
+    if (known := existing(home, version)) is not None:
         page = known.mlflow_run and home.registry.page(known.mlflow_run)
         return Policy(version, parent.version, frozen["digest"], True, None, {}, None, page)
 
@@ -191,7 +188,7 @@ def policy(home: Home, cycle: date, *, run_id: str | None = None, progress: Prog
         ]
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    made = _register(
+    made = register(
         home,
         registry.PolicyRun(
             version=version,
@@ -251,20 +248,6 @@ def parent_of(home: Home, cycle: date) -> ModelVersion:
     return next(clean, None) or base(home, cycle, anew=True)
 
 
-def mark(home: Home, own: Mapping[str, tuple[int, int]], *, anew: bool = False) -> list[taints.Taint]:
-    """Tag model versions as tainted, here and in MLflow; see `taints.tag`.
-
-    Args:
-        anew: whether to tag in MLflow all that are tainted, for an earlier tagging may have been cut short.
-    """
-    changed = taints.tag(home.state, own)
-    for taint in taints.tainted(home.state).values() if anew else changed:
-        run = releases.model_version(home.state, taint.version).mlflow_run
-        if run is not None:
-            home.registry.taint(run, share=taint.share, ancestor=taint.ancestor)
-    return changed
-
-
 def base(home: Home, cycle: date, *, anew: bool = False, progress: Progress | None = None) -> ModelVersion:
     """Make the home's first champion: the model that `base_model` names, or a nano pretrained here.
 
@@ -302,11 +285,11 @@ def base(home: Home, cycle: date, *, anew: bool = False, progress: Progress | No
         Model.load(settings.base_model).save(target)
     recipe = {"base": settings.base_model, "steps": steps, "texts": texts}
     version = version_of("", digest or settings.base_model, recipe, settings.seed)
-    if (known := _existing(home, version)) is None:
+    if (known := existing(home, version)) is None:
         final = settings.models / version
         shutil.rmtree(final, ignore_errors=True)
         target.rename(final)
-        known = _register(
+        known = register(
             home,
             registry.PolicyRun(
                 version=version,
@@ -368,63 +351,3 @@ def _base_steps(home: Home, pairs: Sequence[corpus.Pair]) -> int:
     seen = [min(sum(len(m["content"]) for m in prompt), CONTEXT * 4) + len(answer) for prompt, answer in pairs]
     tokens = sum(seen) / len(seen) / 4  # about four characters a token
     return max(1, min(home.settings.base_steps, round(home.settings.base_tokens / (32 * tokens))))
-
-
-def recipe_of(home: Home) -> dict[str, Any]:
-    """What of the settings decides how a challenger is trained; the rest of the recipe is in the code."""
-    return {"sft": {"steps": home.settings.sft_steps}, "dpo": {"steps": home.settings.dpo_steps}}
-
-
-@cache
-def code() -> str:
-    """The code's version, and a digest of what trains: a changed learning rate makes another model."""
-    folder = files("loop")
-    sources = [folder / "models.py", *sorted((folder / "train").iterdir(), key=lambda p: p.name)]
-    sha = hashlib.sha256()
-    for source in sources:
-        if source.name.endswith(".py"):
-            sha.update(source.read_bytes())
-    return f"{__version__}+{sha.hexdigest()[:8]}"
-
-
-def version_of(parent: str, digest: str, recipe: Mapping[str, Any], seed: int) -> str:
-    """The same parent, rows, recipe, seed and code make the same model: that is its name."""
-    told = json.dumps([parent, digest, recipe, seed, code()], sort_keys=True)
-    return f"m-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-
-
-def _existing(home: Home, version: str) -> ModelVersion | None:
-    """The model of that version, if it was made and its weights are still what they were."""
-    models = home.state.tables["models"]
-    with home.state.engine.connect() as connection:
-        row = connection.execute(sa.select(models).where(models.c.version == version)).mappings().first()
-    if row is None:
-        return None
-    from loop.models import weights_digest
-
-    found = ModelVersion(**row)
-    weights = home.path(found.path)
-    if not weights.exists():
-        return None
-    if weights_digest(weights) != found.weights_digest:
-        raise LoopError(f"the weights of {version} at {weights} were changed after they were registered")
-    return found
-
-
-def _register(home: Home, run: registry.PolicyRun) -> ModelVersion:
-    """Log the making of a model to MLflow and store it as a version."""
-    made = ModelVersion(
-        version=run.version,
-        parent=run.parent,
-        cycle=run.cycle,
-        training_digest=run.training_digest,
-        recipe=json.dumps(run.recipe, sort_keys=True),
-        seed=run.seed,
-        code=run.code,
-        weights_digest=run.weights_digest,
-        path=home.relative(run.path),
-        mlflow_run=home.registry.log(run),
-        created_at=datetime.now(UTC),
-    )
-    releases.record_model(home.state, made)
-    return made

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from loop.collect import erasing
-from loop.cycle import learning
+from loop.cycle import versions
 from loop.erase import databases, files, rows
 from loop.erase.matching import among
 from loop.erase.needles import Needles
@@ -228,7 +228,7 @@ class _Erasure:
             for row in connection.execute(sa.select(models.c.version, models.c.training_digest)):
                 if erased.get(row.training_digest, (0, 0))[0]:
                     lost[row.version] = erased[row.training_digest]
-        learning.mark(self.home, lost, anew=bool(lost))
+        versions.mark(self.home, lost, anew=bool(lost))
 
     def _files(self) -> Counter[str]:
         self.step("looking through files")
