@@ -274,17 +274,21 @@ class Lake:
         """One lock a table: shared for readers and writers, exclusive for whoever removes files.
 
         A thread that has it enters again at once.
+
+        Raises:
+            AssertionError: it has the shared one and wants to be alone: it would wait for itself, or not be alone.
         """
-        mine: set[str] = self._mine.__dict__.setdefault("tables", set())
+        mine: dict[str, int] = self._mine.__dict__.setdefault("tables", {})
         if table in mine:
+            assert kind in {fcntl.LOCK_SH, mine[table]}, f"{table}: alone is wanted within what others share"
             yield
             return
         with self._entered(table, kind):
-            mine.add(table)
+            mine[table] = kind
             try:
                 yield
             finally:
-                mine.remove(table)
+                del mine[table]
 
     @contextmanager
     def _entered(self, table: str, kind: int) -> Iterator[None]:

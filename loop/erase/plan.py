@@ -33,7 +33,7 @@ from loop.collect.ledger import micros, moment
 from loop.cycle import learning
 from loop.cycle.reading import cutoff_of, window
 from loop.erase.matching import BY, among, columns, goes, pointers, points
-from loop.erase.subject import Kind, Subject, in_raw
+from loop.erase.subject import Kind, Subject, in_raw, spellings
 from loop.errors import LoopError
 from loop.home import Home
 from loop.services import processes
@@ -162,12 +162,12 @@ def _look(home: Home, subject: Subject, plan: Plan, before: datetime, step: Step
     gateway = erasing.look(home.settings, named)
     counts["spool"], counts["ledger"] = gateway.frames, gateway.suggestions
     step("looking through the landing area")
-    _rejects(home, subject, plan, before)
-    for kind, name in ((LandedKind.EVENTS, "interactions"), (LandedKind.REJECTS, "quarantine")):
-        counts[f"landing/{kind}"] = sum(rows.num_rows for rows in _landed(home, kind, plan, schema.LAKE[name]))
     for rows in _landed(home, LandedKind.OUTCOMES, plan, schema.OUTCOMES):
         named.outcomes.update(rows["outcome_id"].to_pylist())
         counts[f"landing/{LandedKind.OUTCOMES}"] += rows.num_rows
+    _rejects(home, subject, plan, before)
+    for kind, name in ((LandedKind.EVENTS, "interactions"), (LandedKind.REJECTS, "quarantine")):
+        counts[f"landing/{kind}"] = sum(rows.num_rows for rows in _landed(home, kind, plan, schema.LAKE[name]))
     _benchmark(home, plan)
     for name in schema.LAKE:
         step(f"looking through {name}")
@@ -297,7 +297,18 @@ def _rejects(home: Home, subject: Subject, plan: Plan, before: datetime) -> None
             theirs = pc.or_(theirs, pc.match_substring_regex(rows["raw"], pattern))
         theirs = pc.and_(theirs, pc.less(rows["received_at"], pa.scalar(before)))
         mine = pc.or_(theirs, pc.fill_null(pc.is_in(rows["event_id"], events), False))
+        mine = pc.or_(mine, _outcome_of(rows["raw"], plan.named))
         plan.quarantined.update(rows.filter(mine)["quarantine_id"].to_pylist())
+
+
+def _outcome_of(raw: pa.ChunkedArray, named: Named) -> pa.ChunkedArray:
+    """Whether each row that was set aside is an outcome of a suggestion that goes, or bears the id of one that does."""
+    told = {}
+    for field, ids in (("outcome_id", named.outcomes), ("suggestion_id", named.suggestions)):
+        found = pc.struct_field(pc.extract_regex(raw, rf'"{field}"\s*:\s*"(?P<id>(?:[^"\\]|\\.)*)"'), "id")
+        told[field] = pc.is_valid(found), among(found, spellings(ids))
+    outcome, known = told["outcome_id"]
+    return pc.fill_null(pc.and_(outcome, pc.or_(known, told["suggestion_id"][1])), False)
 
 
 def _benchmark(home: Home, plan: Plan) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from loop import cycle
 from loop.config import Settings
-from loop.cycle import learning
+from loop.cycle import versions
 from loop.cycle.reading import cutoff_of
 from loop.cycle.waiting import PATIENCE
 from loop.errors import LoopError
@@ -159,7 +159,7 @@ def test_other_code_makes_another_challenger_which_is_decided_on_its_own_compari
     cycle.training_set(home, FIRST)
     before = cycle.policy(home, FIRST).version
     cycle.comparisons(home, FIRST)
-    monkeypatch.setattr(learning, "code", lambda: "another")
+    monkeypatch.setattr(versions, "code", lambda: "another")
     with pytest.raises(LoopError, match=r"has no challenger that this version .*: materialise its policy first"):
         cycle.evaluation(home, FIRST)
     after = cycle.policy(home, FIRST).version

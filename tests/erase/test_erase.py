@@ -13,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from loop import schema
-from loop.collect import landing
+from loop.collect import landing, outcomes
 from loop.collect.events import pseudonym, pseudonyms
 from loop.collect.files import ERASED, stone
+from loop.collect.record import Record
 from loop.cycle import training_set
 from loop.erase import Kind, Report, rows, run
 from loop.erase.subject import subject
@@ -155,6 +156,28 @@ def test_an_id_that_another_person_bears_is_not_buried_with_a_conflict(full: Hom
     assert land(full, [bobs], "bobs-again.jsonl").duplicates == 1
     changed = land(full, [bobs | {"dwell_ms": 1}], "bobs-changed.jsonl")
     assert (changed.duplicates, changed.quarantined) == (0, 1), "still a conflict, which is told"
+
+
+def test_a_conflicting_outcome_of_an_erased_suggestion_goes(full: Home) -> None:
+    """It was set aside without an event's id: what it says is in its raw text alone."""
+    now = datetime.now(UTC).isoformat()
+    told = {"workflow": "comms", "day": str(DAY), "name": "click", "observed_at": now, "received_at": now}
+
+    def outcome(key: str, suggestion: int, value: float) -> Record:
+        row = told | {"outcome_id": key, "suggestion_id": f"{DAY}-s{suggestion}", "value": value}
+        return Record(int(value), json.dumps(row).encode(), "outcomes")
+
+    sent = [outcome("o1", 900, 1.0), outcome("o1", 900, 2.0), outcome("o2", 3, 3.0), outcome("o2", 3, 4.0)]
+    done = outcomes.land(full.settings, full.state, sent, source="gateway", name="outcomes")
+    assert (done.accepted, done.conflicts) == (2, 2)
+    build(full)
+    outcomes.build(full.settings, full.lake, full.state, DAY, "comms")
+    report = erase(full)
+    assert report.removed["landing/outcomes"] == report.removed["landing/rejects"] == 1
+    assert report.removed["lake/quarantine"] == 1
+    (left,) = full.lake.read("quarantine").to_pylist()
+    assert json.loads(left["raw"])["suggestion_id"] == f"{DAY}-s3"
+    assert f"{DAY}-s900" not in everything(full)
 
 
 def test_an_interaction_goes_alone(full: Home) -> None:
