@@ -296,3 +296,12 @@ def test_a_partition_is_asked_without_being_read_whole(tmp_path: Path) -> None:
     with store.partition("benchmark", day=DAY, workflow="ads", view="batch", where=where) as connection:
         found = connection.execute("SELECT item_id, day, prompt[1].content FROM batch ORDER BY 1").fetchall()
     assert found == [(f"ads-2026-01-05-{n}", DAY, "hello") for n in (0, 2)]
+
+
+def test_nobody_is_alone_with_a_table_within_what_he_shares(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    with lake.pinned("interactions"):
+        lake.read("interactions")
+        with pytest.raises(AssertionError, match="alone is wanted"):
+            lake.scrub("interactions")
+    assert lake.scrub("interactions") == 0
