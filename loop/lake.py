@@ -6,9 +6,6 @@ written into it is decided by the stages.
 
 from __future__ import annotations
 
-import fcntl
-import glob
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
@@ -21,6 +18,8 @@ import pyarrow.compute as pc
 
 from loop import schema
 from loop.errors import BadInputError
+from loop.locks import TableLocks
+from loop.views import of_table, quoted, viewed
 
 if TYPE_CHECKING:
     import duckdb
@@ -44,7 +43,7 @@ class Lake:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._mine = threading.local()
+        self._locks = TableLocks(root / ".locks")
 
     def overwrite(
         self,
@@ -69,7 +68,7 @@ class Lake:
         pieces = [_of_partition(rows, table, day, workflow)] if isinstance(rows, pa.Table) else rows
         reader, failed = _streamed(pieces, table, day, workflow)
         predicate = f"day = '{day.isoformat()}' AND workflow = '{_plain(workflow)}'"
-        with self._lock(table, fcntl.LOCK_SH):
+        with self._locks.shared(table):
             delta = self._open_or_create(table)
             properties = _numbered(day, workflow, write)
             try:
@@ -96,7 +95,7 @@ class Lake:
         from deltalake import write_deltalake
 
         rows = _of_partition(rows, table, day, workflow)
-        with self._lock(table, fcntl.LOCK_SH):
+        with self._locks.shared(table):
             delta = self._open_or_create(table)
             write_deltalake(delta, rows, mode="append", commit_properties=_numbered(day, workflow, write))
             if write % COMPACT_EVERY == 0:
@@ -107,8 +106,9 @@ class Lake:
 
     def written(self, table: str, *, day: date, workflow: str) -> int | None:
         """Number of the last numbered write to a partition: it stands in the same commit as what was written."""
-        delta = self._open(table, None)
-        return None if delta is None else delta.transaction_version(_partition(day, workflow))
+        with self._locks.shared(table):
+            delta = self._open(table, None)
+            return None if delta is None else delta.transaction_version(_partition(day, workflow))
 
     def matching(  # noqa: PLR0913 - which rows of what, and what of them
         self, table: str, column: str, values: pa.Array, *, day: date, workflow: str, columns: Sequence[str]
@@ -117,7 +117,7 @@ class Lake:
         import duckdb
 
         wanted = pa.schema([schema.LAKE[table].arrow.field(name) for name in columns])
-        with self._lock(table, fcntl.LOCK_SH):
+        with self._locks.shared(table):
             files = self.files(table, (day, day), [workflow]) if len(values) else []
             if not files:
                 return wanted.empty_table()
@@ -125,7 +125,7 @@ class Lake:
             try:
                 connection.execute("SET TimeZone = 'UTC'")
                 connection.register("wanted", pa.table({column: values}))
-                query = f"SELECT {', '.join(columns)} FROM {_parquet(files)} SEMI JOIN wanted USING ({column})"  # noqa: S608
+                query = f"SELECT {', '.join(columns)} FROM {of_table(files)} SEMI JOIN wanted USING ({column})"  # noqa: S608
                 return connection.sql(query).to_arrow_table().cast(wanted)
             finally:
                 connection.close()
@@ -143,7 +143,7 @@ class Lake:
         target = schema.LAKE[table].arrow
         if columns is not None:
             target = pa.schema([target.field(name) for name in columns])
-        with self._lock(table, fcntl.LOCK_SH):
+        with self._locks.shared(table):
             delta = self._open(table, version)
             if delta is None:
                 return target.empty_table()
@@ -155,7 +155,7 @@ class Lake:
     def scan(self, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The whole table, a piece at a time; a column that older files lack is null there."""
         target = pa.schema([schema.LAKE[table].arrow.field(name).with_nullable(True) for name in columns])
-        with self._lock(table, fcntl.LOCK_SH):
+        with self._locks.shared(table):
             delta = self._open(table, None)
             if delta is None:
                 return
@@ -176,38 +176,37 @@ class Lake:
             view: its name.
             where: SQL over the table's columns that its rows must satisfy.
         """
-        with self._lock(table, fcntl.LOCK_SH):
+        with self._locks.shared(table):
             files = self.files(table, (day, day), [workflow])
             with viewed(files, schema.LAKE[table].arrow, view=view, where=where, of_lake=True) as connection:
                 yield connection
 
     def version(self, table: str) -> int | None:
         """The table's current Delta version; None where nothing was ever written."""
-        delta = self._open(table, None)
-        return None if delta is None else int(delta.version())
+        with self._locks.shared(table):
+            delta = self._open(table, None)
+            return None if delta is None else int(delta.version())
 
     def partitions(self, table: str) -> list[tuple[date, str]]:
         """Day and workflow of each partition that holds files, in order."""
-        delta = self._open(table, None)
-        if delta is None:
-            return []
-        found = (part for part in delta.partitions())
+        with self._locks.shared(table):
+            delta = self._open(table, None)
+            found = [] if delta is None else delta.partitions()
         return sorted((date.fromisoformat(str(part["day"])), str(part["workflow"])) for part in found)
 
     def files(self, table: str, days: Days | None = None, workflows: Sequence[str] | None = None) -> list[str]:
         """The Parquet files of the current version; empty where there is no table."""
-        delta = self._open(table, None)
-        if delta is None:
-            return []
-        uris = delta.file_uris(partition_filters=_filters(days, workflows))
+        with self._locks.shared(table):
+            delta = self._open(table, None)
+            uris = [] if delta is None else delta.file_uris(partition_filters=_filters(days, workflows))
         return [unquote(uri.removeprefix("file://")) for uri in uris]
 
     def tidy(self, table: str) -> None:
         """Compact small files of partitions, drop replaced files older than a day, write a checkpoint."""
-        delta = self._open(table, None)
-        if delta is None:
-            return
-        with self._lock(table, fcntl.LOCK_EX):
+        with self._locks.alone(table):
+            delta = self._open(table, None)
+            if delta is None:
+                return
             delta.optimize.compact()
             delta.vacuum(
                 retention_hours=int(_KEEP_FILES / timedelta(hours=1)), enforce_retention_duration=False, dry_run=False
@@ -221,7 +220,7 @@ class Lake:
         the least and greatest ids of files that are gone. Waits until nobody reads or writes the table; whoever comes
         meanwhile waits too. No older version can be read afterwards.
         """
-        with self._lock(table, fcntl.LOCK_EX):
+        with self._locks.alone(table):
             delta = self._open(table, None)
             if delta is None:
                 return 0
@@ -239,7 +238,7 @@ class Lake:
         """Within, no version of the tables goes away, and what is read of them is written on before an erasure ends."""
         with ExitStack() as stack:
             for table in tables:
-                stack.enter_context(self._lock(table, fcntl.LOCK_SH))
+                stack.enter_context(self._locks.shared(table))
             yield
 
     # -- Delta ------------------------------------------------------------------------------------------------------
@@ -269,42 +268,6 @@ class Lake:
             configuration={"delta.dataSkippingStatsColumns": ",".join(told)},
         )
 
-    @contextmanager
-    def _lock(self, table: str, kind: int) -> Iterator[None]:
-        """One lock a table: shared for readers and writers, exclusive for whoever removes files.
-
-        A thread that has it enters again at once.
-
-        Raises:
-            AssertionError: it has the shared one and wants to be alone: it would wait for itself, or not be alone.
-        """
-        mine: dict[str, int] = self._mine.__dict__.setdefault("tables", {})
-        if table in mine:
-            assert kind in {fcntl.LOCK_SH, mine[table]}, f"{table}: alone is wanted within what others share"
-            yield
-            return
-        with self._entered(table, kind):
-            mine[table] = kind
-            try:
-                yield
-            finally:
-                del mine[table]
-
-    @contextmanager
-    def _entered(self, table: str, kind: int) -> Iterator[None]:
-        """The lock itself.
-
-        Everybody passes a gate, which whoever wants to be alone keeps shut until the others are gone: else readers that
-        overlap could keep them waiting for ever.
-        """
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{table}.gate").open("w") as gate, (folder / table).open("w") as handle:
-            fcntl.flock(gate, kind)
-            fcntl.flock(handle, kind)
-            fcntl.flock(gate, fcntl.LOCK_UN)
-            yield
-
 
 def conform(rows: pa.Table, table: schema.Table) -> pa.Table:
     """`rows` with the table's columns, order and types.
@@ -327,31 +290,6 @@ def from_rows(rows: Sequence[dict[str, Any]], table: schema.Table) -> pa.Table:
 
 
 @contextmanager
-def viewed(
-    files: Sequence[str], columns: pa.Schema, *, view: str, where: str = "true", of_lake: bool = False
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB in which the rows of Parquet files are a view; a column that a file lacks is null there.
-
-    Args:
-        of_lake: whether the files' folders say their day and workflow.
-    """
-    import duckdb
-
-    connection = duckdb.connect(":memory:", config={"threads": 2})
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
-        connection.register("_no_rows", columns.empty_table())
-        there = _parquet(files) if of_lake else f"read_parquet([{_listed(files)}], union_by_name = true)"
-        rows = f"FROM _no_rows UNION ALL BY NAME FROM {there}" if files else "FROM _no_rows"
-        named = ", ".join(f'"{name}"' for name in columns.names)
-        connection.execute(f"CREATE TEMP VIEW {view} AS SELECT {named} FROM ({rows}) WHERE {where}")  # noqa: S608
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextmanager
 def connect(lake: Lake, state: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A short-lived in-memory DuckDB that sees every table of the lake, and the given ones of the state, as views.
 
@@ -368,7 +306,7 @@ def connect(lake: Lake, state: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyC
 def _show(connection: duckdb.DuckDBPyConnection, lake: Lake, state: dict[str, pa.Table]) -> None:
     """Make the views, and shut everything else."""
     root = str(lake.root)
-    connection.execute(f"SET allowed_directories = ['{_quoted(root)}/']")
+    connection.execute(f"SET allowed_directories = ['{quoted(root)}/']")
     for name, table in schema.LAKE.items():
         files = lake.files(name)
         shown = [c.name for c in table.columns if c.privacy is not schema.Privacy.CONDUCT]
@@ -376,22 +314,12 @@ def _show(connection: duckdb.DuckDBPyConnection, lake: Lake, state: dict[str, pa
             connection.register(name, table.empty().select(shown))
             continue
         columns = ", ".join(f'"{column}"' for column in shown)
-        connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {_parquet(files)}")  # noqa: S608
+        connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {of_table(files)}")  # noqa: S608
     for name, rows in state.items():
         connection.register(name, rows)
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-
-
-def _parquet(files: Sequence[str]) -> str:
-    """A table function of DuckDB over Parquet files of a table."""
-    types = "{'day': DATE, 'workflow': VARCHAR}"
-    return f"read_parquet([{_listed(files)}], union_by_name = true, hive_partitioning = true, hive_types = {types})"
-
-
-def _listed(files: Sequence[str]) -> str:
-    return ", ".join(f"'{_quoted(glob.escape(path))}'" for path in files)
 
 
 def _streamed(
@@ -445,7 +373,3 @@ def _plain(workflow: str) -> str:
     if not workflow.replace("_", "").replace("-", "").isalnum():
         raise BadInputError(f"workflow: expected letters, digits, - and _, got {workflow!r}")
     return workflow
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

@@ -24,11 +24,12 @@ from loop.collect.imported import Count, Imported
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Record
 from loop.config import Settings
-from loop.lake import Lake, viewed
+from loop.lake import Lake
 from loop.privacy import bulk
 from loop.privacy.masking import mask_raw
 from loop.privacy.recognise import Find, recogniser
 from loop.state import State
+from loop.views import viewed
 
 if TYPE_CHECKING:
     import duckdb
