@@ -28,7 +28,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from loop import schema
 from loop.errors import BadInputError, LoopError
 
 
@@ -117,6 +116,8 @@ class Settings(BaseSettings):
     @field_validator("retention_days", mode="after")
     @classmethod
     def _tables(cls, days: dict[str, int]) -> dict[str, int]:
+        from loop import schema  # with it comes Arrow, which not everybody who reads settings needs
+
         known = (*schema.LAKE, "training_sets")
         for name in days:
             if name not in known:

@@ -26,7 +26,10 @@ MOST: Final = 12_000
 """Decisions that a model learns from, of whole people: what keeps its cost independent of history and of the volume."""
 PAIRS: Final = 5_000_000
 """Pairs of a prompt's and an answer's word that it learns from at most. Short texts never come to it: of briefs, `MOST`
-decisions have some four million. Of long texts it is fewer decisions, so that neither does their length count."""
+decisions have some four million."""
+BRIEF: Final = 600
+"""Pairs of a decision up to which its texts are short. Of longer ones it learns from fewer pairs, in proportion: most
+of theirs are met once and teach nothing of others, and a fit takes the longer the more of them there are."""
 RIDGE: Final = 8.0
 """Precision of the prior on a weight, whose mean is 0, in the first turn. In later ones each weight has its own
 (automatic relevance determination, MacKay 1994; Tipping 2001): most pairs of words mean nothing."""
@@ -97,7 +100,7 @@ def folds(facts: Facts) -> Ints:
 def sample(facts: Facts) -> Facts:
     """All decisions of as many people, drawn by hash, as make `MOST` or `PAIRS`; everything where there are no more."""
     pairs = (facts.prompt > 0).sum(axis=1) * (facts.answers > 0).sum(axis=(1, 2))
-    share = np.maximum(facts.decided / MOST, facts.decided * pairs / PAIRS)
+    share = facts.decided * np.maximum(1.0 / MOST, pairs * np.maximum(1.0, pairs / BRIEF) / PAIRS)
     count = np.bincount(facts.employee, share, len(facts.employees))
     if count.sum() <= 1.0:
         return facts

@@ -101,7 +101,7 @@ def test_what_breaks_is_quarantined_with_its_reason(loop: Command, tmp_path: Pat
         (("cycle", "--from", "2026-01-05", "--to", "2026-01-05", "--workflow", "cooking"), "expected one of ads"),
         (("run", "--workflow", "cooking"), "expected one of ads"),
         (("hold", "release", "2026-01-05", "cooking", "--reason", "r"), "WORKFLOW: expected one of ads"),
-        (("hold", "release", "2026-01-05", "ads", "--reason", "r"), "it was never judged; `loop status` lists"),
+        (("hold", "release", "2026-01-05", "ads", "--reason", "r"), "it was never judged; `loop hold list` lists"),
         (("hold", "release", "2026-01-05", "ads", "--reason", " "), "expected a sentence"),
     ],
 )

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,6 +27,12 @@ from tests.gateway.fronts import Running, wait, whole
 
 NAMES = Names(b"stored" * 6, b"compared" * 4)
 NOW = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made in a test is not of the future in it, however long the tests before took."""
+    monkeypatch.setattr(sys.modules[__name__], "NOW", datetime.now(UTC))
 
 
 def line(**changes: Any) -> bytes:
@@ -189,9 +197,6 @@ def test_it_ends_with_the_front(tmp_path: Any) -> None:
         "    time.sleep(60)\n"
         "asyncio.run(go())\n"
     )
-    import subprocess
-    import sys
-
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
