@@ -123,10 +123,7 @@ def _long(what: str, size: str, limit: str) -> Rule:
 
 
 # What was masked is counted without its placeholders: a text that the edge took may not become too long by them.
-_CHARS = (
-    "length(CASE WHEN length({0}) > 1000 "
-    "THEN regexp_replace({0}, '<[A-Z][A-Z_]+_[0-9]+>', '', 'g') ELSE {0} END)"
-)
+_CHARS = "length(CASE WHEN length({0}) > 1000 THEN regexp_replace({0}, '<[A-Z][A-Z_]+_[0-9]+>', '', 'g') ELSE {0} END)"
 _SHORT_TEXT = "CASE WHEN length({0}) > 60 THEN left({0}, 60) || '...' ELSE {0} END"
 _PROMPT_LIMIT = (
     "CASE workflow "

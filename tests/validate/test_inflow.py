@@ -162,15 +162,15 @@ def test_a_build_that_had_read_before_does_not_write_over_what_is_moved_meanwhil
     drained(home)
     segment(spool, an_event(2))
     moving = threading.Thread(target=drained, args=(home,))
-    split = contract.split
+    breaking = contract.breaking
 
-    def slow(rows: pa.Table, *, now: datetime) -> tuple[pa.Table, pa.Table]:
-        monkeypatch.setattr(contract, "split", split)
+    def slow(*given: Any, **how: Any) -> pa.Table:
+        monkeypatch.setattr(contract, "breaking", breaking)
         moving.start()
         moving.join(2.0)  # as far as it gets
-        return split(rows, now=now)
+        return breaking(*given, **how)
 
-    monkeypatch.setattr(contract, "split", slow)
+    monkeypatch.setattr(contract, "breaking", slow)
     assert batches.build(home.settings, home.lake, home.state, DAY, "comms").rows == 1
     moving.join()
     rows = home.lake.read("interactions", columns=["event_id"])["event_id"].to_pylist()
