@@ -18,7 +18,8 @@ _OF_INTERACTIONS: Final = ["event_id", "day", "workflow", "employee", "team", "d
 def groups(lake: Lake, days: Days, workflow: str) -> list[dict[str, Any]]:
     """By day, the whole workflow and each team of at least ten people: counts, share of accepts, weights.
 
-    A team is left out too where the others of its day's workflow are fewer than ten: they could be told by difference.
+    Where those of a day who are in no such team are fewer than ten, the smallest such team is left out too: they
+    could be told by difference.
     """
     rows = lake.read("interactions", days=days, workflows=[workflow], columns=_OF_INTERACTIONS)
     signals = lake.read("signals", days=days, workflows=[workflow], columns=["event_id", "weight"])
@@ -53,18 +54,24 @@ def _query(query: str, **tables: pa.Table) -> list[dict[str, Any]]:
 
 _GROUPS: Final = f"""
 WITH decided AS (FROM interactions JOIN signals USING (event_id) SELECT * WHERE decision <> 'ignore'),
-whole AS (SELECT day, count(DISTINCT employee) AS people FROM decided GROUP BY day),
-told AS (
+teams AS (
+    SELECT day, team, count(DISTINCT employee) AS people FROM decided WHERE team IS NOT NULL GROUP BY ALL
+    HAVING people >= {GROUP}
+), rest AS (
+    SELECT day, count(DISTINCT employee) AS people
+    FROM decided d LEFT JOIN teams t USING (day, team) WHERE t.team IS NULL GROUP BY day
+), left_out AS (
+    SELECT day, arg_min(team, (teams.people, team)) AS team FROM teams JOIN rest USING (day)
+    WHERE rest.people BETWEEN 1 AND {GROUP - 1} GROUP BY day
+), told AS (
     SELECT 'workflow ' || workflow AS "group", day, employee, decision, weight, false AS part FROM decided
-    UNION ALL SELECT 'team ' || team, day, employee, decision, weight, true FROM decided WHERE team IS NOT NULL
+    UNION ALL
+    SELECT 'team ' || team, day, employee, decision, weight, true
+    FROM decided SEMI JOIN teams USING (day, team) ANTI JOIN left_out USING (day, team)
 )
-SELECT "group", told.day, count(DISTINCT employee) AS people, count(*) AS decisions,
+SELECT "group", day, count(DISTINCT employee) AS people, count(*) AS decisions,
     avg((decision = 'accept')::INT) AS accepted, avg(weight) AS mean_weight, avg((weight < 0.5)::INT) AS distrusted
-FROM told JOIN whole ON whole.day = told.day
-GROUP BY "group", told.day, part, whole.people
-HAVING count(DISTINCT employee) >= {GROUP}
-    AND (NOT part OR whole.people = count(DISTINCT employee) OR whole.people - count(DISTINCT employee) >= {GROUP})
-ORDER BY told.day, part, "group"
+FROM told GROUP BY "group", day, part HAVING count(DISTINCT employee) >= {GROUP} ORDER BY day, part, "group"
 """  # noqa: S608
 
 _OWN: Final = """

@@ -57,6 +57,19 @@ def test_nobody_is_told_of_by_difference(tmp_path: Path, teams: dict[str, int]) 
     assert [g["group"] for g in told] == ["workflow comms"]
 
 
+@pytest.mark.parametrize(
+    ("teams", "told"),
+    [
+        ({"north": 12, "south": 13, "west": 1}, ["south"]),
+        ({"north": 12, "south": 12, "west": 9, "east": 1}, ["north", "south"]),
+        ({"north": 12, "south": 12, "west": 4, "east": 5}, ["south"]),
+    ],
+)
+def test_nobody_is_told_of_by_the_difference_of_several(tmp_path: Path, teams: dict[str, int], told: list[str]) -> None:
+    found = signal_told.groups(lake_of(tmp_path, teams), DAYS, "comms")
+    assert [g["group"] for g in found] == ["workflow comms", *(f"team {name}" for name in told)]
+
+
 def test_fewer_than_ten_are_not_told_of(tmp_path: Path) -> None:
     assert signal_told.groups(lake_of(tmp_path, {"north": 9}), DAYS, "comms") == []
 
