@@ -283,12 +283,12 @@ def rewrite(settings: Settings, named: Named) -> Erased:
             spool.replace(path, kept)
             told.frames += gone
     fields = {
-        "employee": named.employees,
         "event_id": named.events,
         "suggestion_id": named.suggestions,
         "outcome_id": named.outcomes,
     }
-    needles = [b'"%b":%b' % (name.encode(), msgspec.json.encode(key)) for name, keys in fields.items() for key in keys]
+    needles = [name.encode() for name in named.employees]  # pseudonyms, which are nothing else; an id may be any word
+    needles += [b'"%b":%b' % (name.encode(), msgspec.json.encode(key)) for name, keys in fields.items() for key in keys]
     for suffix in ASIDE:
         for path in settings.spool.glob(suffix):
             data = path.read_bytes()
