@@ -33,12 +33,6 @@ class Masked(NamedTuple):
         return sum(self.counts.values(), Counter())
 
 
-def mask_texts(texts: pa.ChunkedArray | pa.Array, find: Find) -> tuple[pa.ChunkedArray, Counts]:
-    """A column of strings, each masked by itself; null stays null."""
-    rows = mask(pa.table({"final_text": texts}), find)
-    return rows.rows["final_text"], rows.total()
-
-
 def mask(rows: pa.Table, find: Find) -> Masked:
     """The rows with their texts masked, each row an interaction of its own; nothing else of them changes.
 

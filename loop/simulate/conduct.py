@@ -31,8 +31,6 @@ UNREAD_ACCEPTS: Final = 0.97
 """Share of accepts of whoever accepts unread."""
 RUSH_ACCEPTS: Final = 0.96
 """Share of accepts of everybody on a rushed day."""
-RING: Final = 4
-"""People who are in league with each other."""
 FAVOUR: Final = 0.8
 """How much better a biased person's favourite looks; utility units."""
 FIRST: Final = 1.5

@@ -29,7 +29,6 @@ from loop import cycle, lake, schema
 from loop.cli.dagster import orchestrator
 from loop.collect.events import pseudonyms
 from loop.config import Settings
-from loop.erase.search import search
 from loop.errors import LoopError
 from loop.evaluate import answers, panel
 from loop.home import Home, open_home
@@ -37,6 +36,7 @@ from loop.release import releases, taints
 from loop.services import prepare, session
 from loop.train import dataset
 from loop.validate import inflow
+from tests.erase.searching import search
 from tests.gateway.fronts import _SECRET, TOKENS, Running, feedback, serving, wait, whole
 from tests.rows import decision, event, land, ordinary_day
 

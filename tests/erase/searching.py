@@ -98,6 +98,6 @@ def _database(name: str, url: str) -> Iterator[tuple[str, Iterator[list[str]]]]:
 
 def _rows(connection: object, table: str) -> Iterator[list[str]]:
     with connection.cursor(name="search") as cursor:  # type: ignore[attr-defined]
-        cursor.execute(f"SELECT t::text FROM {table} t")  # noqa: S608
+        cursor.execute(f"SELECT t::text FROM {table} t")
         while rows := cursor.fetchmany(1_000):
             yield [row for (row,) in rows]
