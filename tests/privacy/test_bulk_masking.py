@@ -98,9 +98,9 @@ def test_each_distinct_text_is_searched_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_column_of_texts_alone() -> None:
-    masked, counts = bulk.mask_texts(pa.chunked_array([["a@example.org"], [None, "", "x"]]), find)
-    assert masked.to_pylist() == ["<EMAIL_ADDRESS_1>", None, "", "x"]
-    assert counts == {"EMAIL_ADDRESS": 1}
+    done = bulk.mask(pa.table({"final_text": pa.chunked_array([["a@example.org"], [None, "", "x"]])}), find)
+    assert done.rows["final_text"].to_pylist() == ["<EMAIL_ADDRESS_1>", None, "", "x"]
+    assert done.total() == {"EMAIL_ADDRESS": 1}
 
 
 def test_texts_without_personal_data_stay_as_they_are() -> None:
