@@ -95,7 +95,7 @@ _GOLD: Final = """
 WITH votes AS (
     SELECT id, sum(CASE choice WHEN 'left' THEN 1 WHEN 'right' THEN -1 ELSE 0 END) AS lead FROM answers GROUP BY id
 )
-SELECT hash((hash(prompt) + hash("left") // 8 + hash("right") // 8)::UHUGEINT) AS item,
+SELECT hash(hash(prompt)::UHUGEINT + hash("left") // 8 + hash("right") // 8) AS item,
     hash(CASE WHEN lead > 0 THEN "left" ELSE "right" END) AS taken
 FROM posed JOIN votes ON id = comparison_id WHERE lead <> 0 AND "left" <> "right"
 """
