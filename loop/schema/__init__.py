@@ -22,6 +22,7 @@ from loop.schema.base import (
     Table,
 )
 from loop.schema.erasure import ERASURES, TAINTS
+from loop.schema.labelling import ANNOTATIONS, ANNOTATORS, APPEALS, GOLD, LABEL_TASKS, PROBABILITIES, TASK_LABELS
 from loop.schema.lake import (
     BENCHMARK,
     CANDIDATES,
@@ -52,7 +53,10 @@ from loop.schema.state import (
 from loop.schema.validation import PROFILES, RESOLUTIONS
 
 __all__ = [
+    "ANNOTATIONS",
+    "ANNOTATORS",
     "ANSWERS",
+    "APPEALS",
     "AUDIT",
     "BATCHES",
     "BENCHMARK",
@@ -66,13 +70,16 @@ __all__ = [
     "EVALUATIONS",
     "EVENT_INDEX",
     "FIRST_DAY",
+    "GOLD",
     "INTERACTIONS",
+    "LABEL_TASKS",
     "LAKE",
     "LANDINGS",
     "MESSAGES",
     "MODELS",
     "OUTCOMES",
     "PREFERENCES",
+    "PROBABILITIES",
     "PROFILES",
     "QUARANTINE",
     "RELEASES",
@@ -81,6 +88,7 @@ __all__ = [
     "STATE",
     "TABLES",
     "TAINTS",
+    "TASK_LABELS",
     "TOKENS",
     "TRAINING_SETS",
     "UNPLACED",
@@ -107,6 +115,8 @@ TABLES: Final = {
         OUTCOMES,
         SIGNALS,
         CONDUCT,
+        LABEL_TASKS,
+        TASK_LABELS,
         LANDINGS,
         EVENT_INDEX,
         BATCHES,
@@ -118,6 +128,10 @@ TABLES: Final = {
         EVALUATIONS,
         RELEASES,
         ANSWERS,
+        ANNOTATORS,
+        ANNOTATIONS,
+        GOLD,
+        APPEALS,
         TOKENS,
         AUDIT,
         ERASURES,
