@@ -1,0 +1,261 @@
+"""Answers to label tasks: append-only, every version kept, each counted once however often it comes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from loop import schema
+from loop.errors import LoopError
+from loop.label.tasks import CHOSEN, Kind, labels_of
+from loop.lake import from_rows
+from loop.state import State
+
+_PIECE: Final = 1_000
+_ATTEMPTS: Final = 10
+
+
+class Action(StrEnum):
+    ANSWER = "answer"
+    SKIP = "skip"
+    UNDO = "undo"
+    """What stood before stands no more; the task is open to the person again."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one annotator says of one task."""
+
+    label_task_id: str
+    annotator: str
+    """Pseudonym."""
+    answered_at: datetime
+    source: str
+    """page, studio, vendor, import or function."""
+    action: Action = Action.ANSWER
+    label: str | None = None
+    content: str | None = None
+    """JSON."""
+    reason: str | None = None
+    swapped: bool = False
+    counts: bool = True
+    source_id: str | None = None
+    shown_at: datetime | None = None
+    seconds: float | None = None
+
+    @property
+    def said(self) -> tuple[str | None, ...]:
+        """What makes two versions the same answer."""
+        return (self.action.value, self.label, self.content, self.reason)
+
+
+@dataclass
+class Recorded:
+    """What became of annotations: `new + repeated + changed + refused.total()` is all of them."""
+
+    new: int = 0
+    repeated: int = 0
+    """The same is there already as the person's last word on the task."""
+    changed: int = 0
+    """A later version of what was there."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Not stored, by reason."""
+    uncounted: Counter[str] = field(default_factory=Counter)
+    """Of the new and changed: stored, and not counted, by reason."""
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    """Place among the given and reason of each refused one."""
+
+    @property
+    def total(self) -> int:
+        return self.new + self.repeated + self.changed + self.refused.total()
+
+
+def record(state: State, tasks: pa.Table, annotations: Sequence[Annotation]) -> Recorded:
+    """Store annotations, in their order. What is there already is not stored again; what differs is a later version.
+
+    One to a task that is none of `tasks`, or that does not fit its task, is refused and told; one after the deadline,
+    or from somebody who is no annotator (any more), is stored and does not count.
+
+    Args:
+        tasks: rows of `label_tasks`, at least `label_task_id, day, workflow, kind, options, due_at`.
+    """
+    known = {row["label_task_id"]: row for row in tasks.select(list(_ASKED)).to_pylist()}
+    done = Recorded()
+    fitting: list[Annotation] = []
+    for place, annotation in enumerate(annotations):
+        if problem := problem_of(known.get(annotation.label_task_id), annotation):
+            done.refused[problem] += 1
+            done.problems.append((place, problem))
+        else:
+            fitting.append(annotation)
+    ends = _ends(state, {annotation.annotator for annotation in fitting})
+    for start in range(0, len(fitting), _PIECE):
+        _store(state, fitting[start : start + _PIECE], known, ends, done)
+    assert done.total == len(annotations), "an annotation was lost"
+    return done
+
+
+def problem_of(task: Mapping[str, Any] | None, annotation: Annotation) -> str | None:
+    """Why an annotation cannot be stored; None where it can. The reasons are few, so that they can be counted."""
+    if task is None:
+        return "unknown task"
+    if annotation.answered_at.tzinfo is None:
+        return "time without a zone"
+    if annotation.action is Action.SKIP:
+        return None if (annotation.reason or "").strip() else "skipped without a reason"
+    if annotation.action is Action.UNDO:
+        return None
+    kind = Kind(task["kind"])
+    if kind in CHOSEN:
+        return None if annotation.label in labels_of(kind, task["options"]) else "label that the task does not offer"
+    return None if fits(kind, task["options"], annotation.content) else "content that is not of the task's kind"
+
+
+def fits(kind: Kind, options: Sequence[str], content: str | None) -> bool:
+    """Whether content is what the kind asks for; see `tasks.Kind`."""
+    try:
+        given = json.loads(content or "")
+    except ValueError:
+        return False
+    match kind:
+        case Kind.REWRITE:
+            return isinstance(given, str) and bool(given.strip())
+        case Kind.SPAN:
+            return isinstance(given, list) and all(
+                isinstance(s, dict)
+                and type(s.get("start")) is int
+                and type(s.get("end")) is int
+                and 0 <= s["start"] < s["end"]
+                and s.get("type") in options
+                for s in given
+            )
+        case Kind.RED_TEAM:
+            return isinstance(given, dict) and all(
+                isinstance(given.get(name), str) and given[name].strip() for name in ("attempt", "outcome", "severity")
+            )
+        case _:
+            return False
+
+
+def latest(state: State, day: date, workflow: str) -> pa.Table:
+    """The answers of a partition that stand and count, one a task and annotator, schema `annotations`."""
+    table = state.tables["annotations"]
+    last = (
+        sa.select(table)
+        .where(table.c.day == day, table.c.workflow == workflow)
+        .distinct(table.c.label_task_id, table.c.annotator)
+        .order_by(table.c.label_task_id, table.c.annotator, table.c.version.desc())
+        .subquery()
+    )
+    query = sa.select(last).where(last.c.action == Action.ANSWER.value, last.c.counts)
+    with state.engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    return from_rows(rows, schema.ANNOTATIONS)
+
+
+# -- storing --------------------------------------------------------------------------------------------------------
+
+_ASKED: Final = ("label_task_id", "day", "workflow", "kind", "options", "due_at")
+
+
+def _ends(state: State, annotators: Iterable[str]) -> dict[str, datetime | None]:
+    """Of those that are annotators: when they were removed, or None."""
+    table = state.tables["annotators"]
+    query = sa.select(table.c.annotator, table.c.removed_at).where(table.c.annotator.in_(sorted(annotators)))
+    with state.engine.connect() as connection:
+        return {row.annotator: row.removed_at for row in connection.execute(query)}
+
+
+def _store(
+    state: State,
+    piece: Sequence[Annotation],
+    known: Mapping[str, Mapping[str, Any]],
+    ends: Mapping[str, datetime | None],
+    done: Recorded,
+) -> None:
+    """Store some in one transaction, tried again where somebody else stored a version of the same meanwhile."""
+    table = state.tables["annotations"]
+    for _ in range(_ATTEMPTS):
+        with state.engine.connect() as connection:
+            last = _last(connection, table, piece)
+            rows, told = _versions(piece, known, ends, last)
+            if rows:
+                query = insert(table).values(rows).on_conflict_do_nothing().returning(table.c.version)
+                if len(connection.execute(query).all()) < len(rows):
+                    connection.rollback()
+                    continue
+            connection.commit()
+        done.new += told.new
+        done.repeated += told.repeated
+        done.changed += told.changed
+        done.refused.update(told.refused)
+        done.uncounted.update(told.uncounted)
+        return
+    raise LoopError("annotations: others keep changing the same answers; nothing of this piece was stored, try again")
+
+
+def _last(
+    connection: sa.Connection, table: sa.Table, piece: Sequence[Annotation]
+) -> dict[tuple[str, str], tuple[int, tuple[str | None, ...]]]:
+    """By task and annotator: number of the last version, and what it said."""
+    keys = sorted({(a.label_task_id, a.annotator) for a in piece})
+    query = (
+        sa.select(table)
+        .where(sa.tuple_(table.c.label_task_id, table.c.annotator).in_(keys))
+        .distinct(table.c.label_task_id, table.c.annotator)
+        .order_by(table.c.label_task_id, table.c.annotator, table.c.version.desc())
+    )
+    return {
+        (row.label_task_id, row.annotator): (row.version, (row.action, row.label, row.content, row.reason))
+        for row in connection.execute(query)
+    }
+
+
+def _versions(
+    piece: Sequence[Annotation],
+    known: Mapping[str, Mapping[str, Any]],
+    ends: Mapping[str, datetime | None],
+    last: dict[tuple[str, str], tuple[int, tuple[str | None, ...]]],
+) -> tuple[list[dict[str, Any]], Recorded]:
+    """Rows to store, and what became of the piece."""
+    rows: list[dict[str, Any]] = []
+    told = Recorded()
+    for annotation in piece:
+        key = (annotation.label_task_id, annotation.annotator)
+        version, said = last.get(key, (0, None))
+        if said == annotation.said:
+            told.repeated += 1
+            continue
+        if said is None and annotation.action is Action.UNDO:
+            told.refused["nothing to undo"] += 1
+            continue
+        task = known[annotation.label_task_id]
+        why = _uncounted(annotation, task, ends)
+        told.uncounted.update([why] if why else [])
+        told.new += not version
+        told.changed += bool(version)
+        last[key] = (version + 1, annotation.said)
+        values = {**vars(annotation), "action": annotation.action.value, "counts": annotation.counts and why is None}
+        rows.append({**values, "version": version + 1, "day": task["day"], "workflow": task["workflow"]})
+    return rows, told
+
+
+def _uncounted(annotation: Annotation, task: Mapping[str, Any], ends: Mapping[str, datetime | None]) -> str | None:
+    """Why an annotation that is stored does not count; None where it does."""
+    if task["due_at"] is not None and annotation.answered_at > task["due_at"]:
+        return "after the deadline"
+    if annotation.annotator not in ends:
+        return "from nobody who annotates"
+    removed = ends[annotation.annotator]
+    if removed is not None and annotation.answered_at >= removed:
+        return "from a removed annotator"
+    return None if annotation.counts else "not to be counted"
