@@ -34,6 +34,10 @@ COMPACT_EVERY: Final = 32
 """Appends to a partition after which its small files become few: what comes in by the second leaves thousands a day."""
 COMPACT_BYTES: Final = 16 << 20
 """A file of this size is not small: so what one compaction costs does not grow with the partition."""
+CHECKPOINT_EVERY: Final = 10
+"""Commits after which the log is summed up: what an opening costs goes with the commits since, and every stage opens
+several tables. The library's hundred made a day cost a fifth more after half a year."""
+_INTERVAL: Final = "delta.checkpointInterval"
 ROW_GROUP: Final = 100_000
 """Rows of a file that are written, and read, at a time: about 100 MB of text."""
 
@@ -211,6 +215,8 @@ class Lake:
             delta.vacuum(
                 retention_hours=int(_KEEP_FILES / timedelta(hours=1)), enforce_retention_duration=False, dry_run=False
             )
+            if delta.metadata().configuration.get(_INTERVAL) != str(CHECKPOINT_EVERY):  # older than this setting
+                delta.alter.set_table_properties({_INTERVAL: str(CHECKPOINT_EVERY)})
             delta.create_checkpoint()
 
     def scrub(self, table: str) -> int:
@@ -265,7 +271,10 @@ class Lake:
             definition.arrow,
             mode="ignore",
             partition_by=["day", "workflow"],
-            configuration={"delta.dataSkippingStatsColumns": ",".join(told)},
+            configuration={
+                "delta.dataSkippingStatsColumns": ",".join(told),
+                _INTERVAL: str(CHECKPOINT_EVERY),
+            },
         )
 
 

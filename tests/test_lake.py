@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import duckdb
 import pytest
+from deltalake import DeltaTable
 
 from loop import lake, schema
 from loop.errors import BadInputError
@@ -122,6 +123,27 @@ def test_tidying_loses_no_row(tmp_path: Path) -> None:
     store.tidy("benchmark")
     store.tidy("interactions")  # nothing there: nothing to do
     assert store.read("benchmark").num_rows == 5
+
+
+def test_the_log_is_summed_up_often_and_in_older_tables_from_their_next_upkeep_on(tmp_path: Path) -> None:
+    def commits_since_the_last_sum(table: str) -> int:
+        log = tmp_path / table / "_delta_log"
+        newest = json.loads((log / "_last_checkpoint").read_text())["version"]
+        return sum(int(path.stem) > newest for path in log.glob("*.json"))
+
+    store = Lake(tmp_path)
+    for day in range(1, 26):
+        store.overwrite("benchmark", items(date(2026, 1, day), "ads", 1), day=date(2026, 1, day), workflow="ads")
+    assert commits_since_the_last_sum("benchmark") < lake.CHECKPOINT_EVERY
+    told = schema.BENCHMARK.arrow
+    older = DeltaTable.create(tmp_path / "comparisons", told, partition_by=["day", "workflow"])
+    assert "delta.checkpointInterval" not in older.metadata().configuration
+    for _ in range(2):
+        store.tidy("comparisons")
+    kept = DeltaTable(tmp_path / "comparisons")
+    assert kept.metadata().configuration == {"delta.checkpointInterval": str(lake.CHECKPOINT_EVERY)}
+    assert kept.version() == 1  # set once
+    assert commits_since_the_last_sum("comparisons") == 0
 
 
 class TestAppend:
