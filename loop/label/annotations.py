@@ -82,6 +82,9 @@ class Recorded:
 def record(state: State, tasks: pa.Table, annotations: Sequence[Annotation]) -> Recorded:
     """Store annotations, in their order. What is there already is not stored again; what differs is a later version.
 
+    So is the same answer that did not count and does now, as when its author was asked in or a delivery was accepted,
+    and one that is said not to count any more.
+
     One to a task that is none of `tasks`, or that does not fit its task, is refused and told; one after the deadline,
     or from somebody who is no annotator (any more), is stored and does not count.
 
@@ -203,10 +206,15 @@ def _store(
     raise LoopError("annotations: others keep changing the same answers; nothing of this piece was stored, try again")
 
 
-def _last(
-    connection: sa.Connection, table: sa.Table, piece: Sequence[Annotation]
-) -> dict[tuple[str, str], tuple[int, tuple[str | None, ...]]]:
-    """By task and annotator: number of the last version, and what it said."""
+@dataclass(frozen=True)
+class _Version:
+    number: int = 0
+    said: tuple[str | None, ...] | None = None
+    counts: bool = False
+
+
+def _last(connection: sa.Connection, table: sa.Table, piece: Sequence[Annotation]) -> dict[tuple[str, str], _Version]:
+    """By task and annotator: the last version."""
     keys = sorted({(a.label_task_id, a.annotator) for a in piece})
     query = (
         sa.select(table)
@@ -215,7 +223,9 @@ def _last(
         .order_by(table.c.label_task_id, table.c.annotator, table.c.version.desc())
     )
     return {
-        (row.label_task_id, row.annotator): (row.version, (row.action, row.label, row.content, row.reason))
+        (row.label_task_id, row.annotator): _Version(
+            row.version, (row.action, row.label, row.content, row.reason), row.counts
+        )
         for row in connection.execute(query)
     }
 
@@ -224,29 +234,34 @@ def _versions(
     piece: Sequence[Annotation],
     known: Mapping[str, Mapping[str, Any]],
     ends: Mapping[str, datetime | None],
-    last: dict[tuple[str, str], tuple[int, tuple[str | None, ...]]],
+    last: dict[tuple[str, str], _Version],
 ) -> tuple[list[dict[str, Any]], Recorded]:
     """Rows to store, and what became of the piece."""
     rows: list[dict[str, Any]] = []
     told = Recorded()
     for annotation in piece:
         key = (annotation.label_task_id, annotation.annotator)
-        version, said = last.get(key, (0, None))
-        if said == annotation.said:
-            told.repeated += 1
-            continue
-        if said is None and annotation.action is Action.UNDO:
-            told.refused["nothing to undo"] += 1
-            continue
+        before = last.get(key, _Version())
         task = known[annotation.label_task_id]
         why = _uncounted(annotation, task, ends)
+        if before.said == annotation.said and not _turns(before.counts, annotation, why):
+            told.repeated += 1
+            continue
+        if before.said is None and annotation.action is Action.UNDO:
+            told.refused["nothing to undo"] += 1
+            continue
         told.uncounted.update([why] if why else [])
-        told.new += not version
-        told.changed += bool(version)
-        last[key] = (version + 1, annotation.said)
-        values = {**vars(annotation), "action": annotation.action.value, "counts": annotation.counts and why is None}
-        rows.append({**values, "version": version + 1, "day": task["day"], "workflow": task["workflow"]})
+        told.new += not before.number
+        told.changed += bool(before.number)
+        last[key] = _Version(before.number + 1, annotation.said, why is None)
+        values = {**vars(annotation), "action": annotation.action.value, "counts": why is None}
+        rows.append({**values, "version": before.number + 1, "day": task["day"], "workflow": task["workflow"]})
     return rows, told
+
+
+def _turns(counted: bool, annotation: Annotation, why: str | None) -> bool:
+    """Whether the same words change whether they count; that they came again after the deadline does not."""
+    return (not counted and why is None) or (counted and not annotation.counts)
 
 
 def _uncounted(annotation: Annotation, task: Mapping[str, Any], ends: Mapping[str, datetime | None]) -> str | None:

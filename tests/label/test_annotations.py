@@ -168,3 +168,31 @@ def test_content_is_of_the_kind(kind: Kind, content: object, fits: bool) -> None
 
 def test_content_that_is_no_json_fits_nothing() -> None:
     assert not any(annotations.fits(kind, ["claim"], given) for kind in Kind for given in (None, "", "{", "x"))
+
+
+def test_the_same_words_are_a_version_once_they_begin_or_cease_to_count(home: Home) -> None:
+    asked = question()
+    said = answer(asked)
+    seen = []
+    for given in (said, said, replace(said, counts=False), replace(said, counts=False), said):
+        done = annotations.record(home.state, table(asked), [given])
+        seen.append((done.new, done.repeated, done.changed, dict(done.uncounted)))
+        if len(seen) == 1:
+            join(home, "p1")  # at first from nobody who annotates
+    assert seen == [
+        (1, 0, 0, {"from nobody who annotates": 1}),
+        (0, 0, 1, {}),
+        (0, 0, 1, {"not to be counted": 1}),
+        (0, 1, 0, {}),
+        (0, 0, 1, {}),
+    ]
+    assert annotations.latest(home.state, DAY, "ads")["version"].to_pylist() == [4]
+
+
+def test_the_same_words_after_the_deadline_do_not_undo_those_in_time(home: Home) -> None:
+    asked = question(due_at=AT)
+    join(home, "p1")
+    annotations.record(home.state, table(asked), [answer(asked)])
+    again = annotations.record(home.state, table(asked), [answer(asked, answered_at=AT + timedelta(hours=1))])
+    assert (again.repeated, again.changed) == (1, 0)
+    assert annotations.latest(home.state, DAY, "ads").num_rows == 1
