@@ -74,6 +74,19 @@ class Settings(BaseSettings):
     """Days for which a table of the lake, or `training_sets`, keeps rows: by day of the partition, or of the cycle. A
     table that is not named keeps them for ever. In a variable: JSON, as `{"quarantine": 90}`; `loop retain` drops."""
 
+    # -- people who label -------------------------------------------------------------------------------------------
+
+    pay_floor_per_hour: float | None = Field(default=None, ge=0.0)
+    """Least that an hour of labelling is paid; nobody joins for less. Unset, the page says that there is no floor."""
+    pay_currency: str = Field(default="USD", min_length=1, max_length=10)
+    """What pay is in."""
+    gold_share: float = Field(default=0.1, ge=0.0, le=0.5)
+    """Share of the tasks that a person gets whose answer is known, hidden among the rest."""
+    break_after_minutes: int = Field(default=50, ge=1)
+    """Minutes of labelling without a pause after which the page asks for one."""
+    break_minutes: int = Field(default=5, ge=0)
+    """How long it is; 0: no breaks are asked for."""
+
     # -- the gateway ------------------------------------------------------------------------------------------------
 
     gateway_host: str = "127.0.0.1"

@@ -6,6 +6,8 @@ stages need stands here. Tables are made from `schema.py`; `migrations/` brings 
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -202,6 +204,20 @@ class State:
                 before = standing.get((row.day, row.workflow), set()) if row.author == ERASURE else set()
                 standing[row.day, row.workflow] = {*before, row.digest} if row.status in good else set()
         return set().union(*standing.values())
+
+
+def audit(connection: sa.Connection, action: str, subject: str, author: str, detail: Mapping[str, Any]) -> None:
+    """Note an administrative act in the transaction that does it. `detail` names no secret and nobody."""
+    connection.execute(
+        sa.insert(METADATA.tables["audit"]).values(
+            audit_id=uuid.uuid4().hex,
+            happened_at=datetime.now(UTC),
+            actor=author,
+            action=action,
+            subject=subject,
+            detail=json.dumps(detail, sort_keys=True),
+        )
+    )
 
 
 def migrate(engine: sa.Engine) -> None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 import math
 import re
 import secrets
 import threading
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -29,7 +27,7 @@ from loop import schema
 from loop.config import Settings
 from loop.errors import BadInputError, LoopError
 from loop.services import locate, processes
-from loop.state import METADATA, State
+from loop.state import METADATA, State, audit
 
 SCOPES: Final = ("suggest", "feedback", "outcomes", "admin", "erase")
 """What a token may be for. None includes another."""
@@ -110,7 +108,7 @@ def create(  # noqa: PLR0913 - by keyword, one a column
     with state.transaction() as connection:
         made = {"secret_hash": _hash(secret), "created_at": datetime.now(UTC), "created_by": author}
         connection.execute(sa.insert(state.tables["tokens"]).values(**row, **made))
-        record(connection, "token.create", token_id, author, {k: v for k, v in row.items() if k != "token_id"})
+        audit(connection, "token.create", token_id, author, {k: v for k, v in row.items() if k != "token_id"})
     return f"loop_{token_id}_{secret}"
 
 
@@ -139,7 +137,7 @@ def revoke(state: State, token_id: str, author: str) -> Token:
         if row["revoked_at"] is None:
             ended = {"revoked_at": datetime.now(UTC), "revoked_by": author}
             connection.execute(sa.update(table).where(table.c.token_id == token_id).values(**ended))
-            record(connection, "token.revoke", token_id, author, {"tool": row["tool"]})
+            audit(connection, "token.revoke", token_id, author, {"tool": row["tool"]})
             row = connection.execute(query).mappings().one()
     return _token(row)
 
@@ -152,22 +150,8 @@ def rotate(settings: Settings, state: State, author: str) -> int:
     """
     with state.transaction(lock="pseudonym") as connection:
         number = settings.rotate("pseudonym")
-        record(connection, "pseudonym.rotate", "pseudonym", author, {"retired": number})
+        audit(connection, "pseudonym.rotate", "pseudonym", author, {"retired": number})
     return number
-
-
-def record(connection: sa.Connection, action: str, subject: str, author: str, detail: Mapping[str, Any]) -> None:
-    """Note an administrative act in the transaction that does it. `detail` names no secret and nobody."""
-    connection.execute(
-        sa.insert(METADATA.tables["audit"]).values(
-            audit_id=uuid.uuid4().hex,
-            happened_at=datetime.now(UTC),
-            actor=author,
-            action=action,
-            subject=subject,
-            detail=json.dumps(detail, sort_keys=True),
-        )
-    )
 
 
 def _chosen(what: str, given: Sequence[str], known: Sequence[str], least: int = 1) -> list[str]:
