@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -169,9 +169,11 @@ def _held_out(home: Home, cycle: date, challenger: ModelVersion, champion: Model
 def release(home: Home, cycle: date, *, run_id: str | None = None) -> Release:
     """The gate decides on the evaluation; the decision becomes a row, tags of the MLflow run, and maybe the alias."""
     evaluated = latest(home, "evaluations", cycle)
-    figures = evidence.from_json(evaluated["evidence"])
-    verdict = gate.decide(figures.evidence, evidence.house_policy())
-    if (taint := taints.tainted(home.state).get(evaluated["challenger"])) is not None:
+    figures, tainted = evidence.from_json(evaluated["evidence"]), taints.tainted(home.state)
+    known = replace(figures.evidence, champion_tainted=evaluated["champion"] in tainted)
+    figures = replace(figures, evidence=known)
+    verdict = gate.decide(known, evidence.house_policy())
+    if (taint := tainted.get(evaluated["challenger"])) is not None:
         why = f"tainted: it learned from rows that were erased since ({taint.rows} of {taint.of} of its own)"
         verdict = gate.Verdict(gate.Decision.REFUSED, (why, *verdict.reasons))
     decided = releases.record_release(
@@ -180,7 +182,7 @@ def release(home: Home, cycle: date, *, run_id: str | None = None) -> Release:
         cycle=cycle,
         challenger=evaluated["challenger"],
         champion_before=evaluated["champion"],
-        evidence=evaluated["evidence"],
+        evidence=evidence.to_json(figures),
         author="gate",
         run_id=run_id,
     )

@@ -53,6 +53,8 @@ class Evidence:
     """Gaps between groups, of the challenger and of the champion that it was trained from, by workflow."""
     partings: tuple[Parting, ...] = ()
     """Acceptance and outcomes of what people were shown of the last champions."""
+    champion_tainted: bool = False
+    """Whether the champion learned from rows that were erased since, and so is to be replaced."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class GatePolicy:
     margins: Mapping[str, float] = field(default_factory=dict)
     """Workflow to how far below 0 its difference may lie; `default_margin` where a workflow is not named."""
     default_margin: float = 0.1
+    tainted_margin: float = 0.1
+    """How far below 0 the whole may lie where the champion is tainted: it is to go, so what comes after it need not be
+    better, only not worse."""
     confidence: float = 0.99
     """Of the interval on the whole: one chance in 200 to promote what is not better, for the gate is asked daily."""
     workflow_confidence: float = 0.9
@@ -97,6 +102,8 @@ class Verdict:
 def decide(evidence: Evidence, policy: GatePolicy) -> Verdict:
     """Promote only a challenger that is better on the whole and not worse by more than the margin in any workflow.
 
+    Where the champion is tainted it is enough that the challenger is not worse by more than a margin on the whole.
+
     It must also keep the format and the variety of its answers, and neither it nor what served before it may have
     widened a gap between groups, or have been accepted more and done worse. A workflow without items neither passes
     nor fails.
@@ -111,8 +118,11 @@ def decide(evidence: Evidence, policy: GatePolicy) -> Verdict:
     assert panel is not None
     assert panel.whole is not None
     assert panel.whole.bootstrap is not None
-    assert panel.whole.bootstrap.low > 0
+    assert panel.whole.bootstrap.low > -_slack(evidence, policy)
     better = f"better on the whole: {_told(panel.whole, panel.whole.bootstrap)}"
+    if panel.whole.bootstrap.low <= 0:
+        told = _told(panel.whole, panel.whole.bootstrap)
+        better = f"the champion is tainted, and this is not worse by more than {policy.tainted_margin:.2f}: {told}"
     kept = f"not worse by more than the margin in {', '.join(w.workflow for w in _measured(panel))}"
     return Verdict(Decision.PROMOTED, (better, kept, *_not_measured(evidence)))
 
@@ -131,7 +141,7 @@ def _against(evidence: Evidence, policy: GatePolicy) -> Iterator[str]:
     elif not panel.answered.of:
         yield "nothing learned: every answer is the champion's"
     else:
-        yield from _whole(panel.whole, policy)
+        yield from _whole(panel.whole, policy, _slack(evidence, policy))
         for workflow in measured:
             yield from _workflow(workflow, policy)
         yield from _answers(evidence, policy)
@@ -149,16 +159,22 @@ def _measured(panel: Panel) -> tuple[WorkflowPanel, ...]:
     return tuple(sorted((w for w in panel.workflows if w.items), key=lambda w: w.workflow))
 
 
-def _whole(whole: Estimate | None, policy: GatePolicy) -> Iterator[str]:
+def _slack(evidence: Evidence, policy: GatePolicy) -> float:
+    """How far below 0 the whole may lie."""
+    return policy.tainted_margin if evidence.champion_tainted else 0.0
+
+
+def _whole(whole: Estimate | None, policy: GatePolicy, slack: float) -> Iterator[str]:
     if whole is None or whole.bootstrap is None:
         yield "too few answers to say anything of the whole"
         return
     assert whole.bootstrap.confidence == policy.confidence, "the whole's interval is of another confidence"
-    if whole.bootstrap.high < 0:
+    if whole.bootstrap.high < -slack:
         yield f"worse on the whole: {_told(whole, whole.bootstrap)}"
-    elif whole.bootstrap.low <= 0:
+    elif whole.bootstrap.low <= -slack:
         found = f"; {whole.detectable:.3f} could have been found" if whole.detectable is not None else ""
-        yield f"not shown to be better on the whole: {_told(whole, whole.bootstrap)}{found}"
+        shown = f"not to be worse by more than {slack:.2f}" if slack else "to be better"
+        yield f"not shown {shown} on the whole: {_told(whole, whole.bootstrap)}{found}"
 
 
 def _workflow(found: WorkflowPanel, policy: GatePolicy) -> Iterator[str]:

@@ -17,7 +17,7 @@ from loop.cycle import learning
 from loop.cycle.reading import latest
 from loop.erase import Kind, run
 from loop.erase.subject import subject
-from loop.evaluate import answers
+from loop.evaluate import answers, evidence
 from loop.home import Home, open_home
 from loop.label import batches as labelling
 from loop.release import releases, taints
@@ -144,6 +144,11 @@ def test_a_tainted_champion_serves_and_its_successor_comes_from_its_clean_ancest
     frozen = latest(home, "training_sets", following)
     assert frozen["demonstrations"] == 28, "all of it is fresh to the base: what Anna did is gone"
     assert taints.untainted(home.state, again.version) == again.version
+    cycle.comparisons(home, following)
+    cycle.evaluation(home, following)
+    cycle.release(home, following)
+    read = evidence.from_json(latest(home, "releases", following)["evidence"]).evidence
+    assert (read.champion, read.champion_tainted) == (made.version, True), "not to be worse is enough"
 
 
 def test_a_dry_run_says_which_models_it_would_taint(home: Home) -> None:

@@ -129,6 +129,36 @@ def test_each_ground_for_refusal_is_told(changed: Evidence, reason: str) -> None
     assert verdict.reasons[0] == reason
 
 
+def tainted(low: float, high: float = 0.3) -> Evidence:
+    """Of a champion that has to go."""
+    found = evidence(panel(*ALL, low=low, high=high), *(answers(name) for name in schema.WORKFLOWS))
+    return replace(found, champion_tainted=True)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.09, 0.2), (-0.09, -0.01), (0.0, 0.0)])
+def test_what_follows_a_tainted_champion_need_not_be_better_only_not_worse(low: float, high: float) -> None:
+    verdict = decide(tainted(low, high), POLICY)
+    assert verdict.decision is Decision.PROMOTED
+    assert verdict.reasons[0].startswith("the champion is tainted, and this is not worse by more than 0.10: ")
+    assert decide(replace(tainted(low, high), champion_tainted=False), POLICY).decision is Decision.REFUSED
+
+
+def test_what_is_worse_does_not_follow_even_a_tainted_champion() -> None:
+    assert decide(tainted(-0.1), POLICY).reasons[0] == (
+        "not shown not to be worse by more than 0.10 on the whole: +0.100 (99% interval -0.100 to +0.300, 800 items); "
+        "0.120 could have been found"
+    )
+    assert decide(tainted(-0.4, -0.11), POLICY).reasons[0].startswith("worse on the whole: -0.255")
+
+
+@settings(max_examples=200, deadline=None)
+@given(low=st.floats(-1, 1), width=st.floats(0, 1))
+def test_whom_a_sound_champion_lets_pass_a_tainted_one_does(low: float, width: float) -> None:
+    found = tainted(low, min(1.0, low + width))
+    sound = decide(replace(found, champion_tainted=False), POLICY)
+    assert sound.decision is Decision.REFUSED or decide(found, POLICY) == sound
+
+
 def test_what_the_champion_did_already_is_no_collapse() -> None:
     narrow = AnswerEvidence("ads", Share(0, 0), Share(0, 0), variety(most_common=0.65), variety(most_common=0.7))
     assert decide(replace(GOOD, answers=(narrow,)), POLICY).decision is Decision.PROMOTED
@@ -217,6 +247,7 @@ def test_truth_is_out_of_reach() -> None:
         "expected",
         "amplified",
         "partings",
+        "champion_tainted",
     }
 
 
