@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -121,7 +121,16 @@ class Settings(BaseSettings):
     spool_segment_seconds: float = Field(default=5.0, gt=0.0)
     """Age at which it is sealed in any case."""
 
-    @field_validator("home", "tls_certificate", "tls_key", mode="after")
+    # -- Label Studio -----------------------------------------------------------------------------------------------
+
+    studio_url: str | None = None
+    """A Label Studio of the organisation's own, as `https://studio.example`; the access token is read from
+    `LOOP_SECRET_STUDIO`. Unset, the one that `loop studio up` runs is meant."""
+    studio_env: Path | None = None
+    """Folder of the environment that Label Studio is installed in (1 GB), as for several homes to share; by default
+    `studio/env` of the home."""
+
+    @field_validator("home", "tls_certificate", "tls_key", "studio_env", mode="after")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser().absolute()
@@ -151,13 +160,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"expected origins as https://host or https://host:port, not {origin!r}")
         return origins
 
-    @field_validator("upstream_url", mode="after")
+    @field_validator("upstream_url", "studio_url", mode="after")
     @classmethod
-    def _upstream(cls, given: str | None) -> str | None:
+    def _server(cls, given: str | None, info: ValidationInfo) -> str | None:
         if given is not None:
             url = urlsplit(given)
             if url.scheme not in ("http", "https") or not url.netloc or "@" in url.netloc or url.query or url.fragment:
-                raise ValueError("expected a URL as http://host/v1, without a password (see LOOP_SECRET_UPSTREAM)")
+                variable = f"LOOP_SECRET_{str(info.field_name).removesuffix('_url').upper()}"
+                raise ValueError(f"expected a URL as http://host/v1, without a password (see {variable})")
         return given and given.rstrip("/")
 
     @model_validator(mode="after")
@@ -237,6 +247,11 @@ class Settings(BaseSettings):
     def ledger(self) -> Path:
         """Which client keys were seen and which suggestions were served: made from the spool and what was before it."""
         return self.gateway / "ledger"
+
+    @property
+    def studio(self) -> Path:
+        """What is kept for Label Studio: its environment, its data, how far its answers were pulled."""
+        return self.home / "studio"
 
     @property
     def truth(self) -> Path:
@@ -333,7 +348,7 @@ class Settings(BaseSettings):
         return os.environ.get(f"LOOP_SECRET_{name.upper()}") or None
 
 
-_KEPT_SECRET: Final = ("postgres_url", "upstream_url")
+_KEPT_SECRET: Final = ("postgres_url", "upstream_url", "studio_url")
 """Settings whose wrong value an error does not repeat, for a password may stand in it."""
 
 
