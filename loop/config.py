@@ -76,6 +76,16 @@ class Settings(BaseSettings):
 
     # -- people who label -------------------------------------------------------------------------------------------
 
+    acquisition: Literal["random", "mixed", "disagreement", "conflict", "novelty", "risk", "slice"] = "random"
+    """How label tasks are chosen among a day's questions: all at random, or for reasons; see docs/selecting.md. Random
+    until a benchmark shows it beaten."""
+    label_budget: int = Field(default=50, ge=0)
+    """Most label tasks of a day and workflow that are made of its decisions."""
+    label_exploration: float = Field(default=0.3, gt=0.0, le=1.0)
+    """Share of them that is drawn at random whatever the acquisition: without it no estimate would be unbiased."""
+    label_answers: int = Field(default=1, ge=1)
+    """Answers that each of them wants, from as many people."""
+
     pay_floor_per_hour: float | None = Field(default=None, ge=0.0)
     """Least that an hour of labelling is paid; nobody joins for less. Unset, the page says that there is no floor."""
     pay_currency: str = Field(default="USD", min_length=1, max_length=10)

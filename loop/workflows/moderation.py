@@ -40,4 +40,6 @@ MODERATION: Final = Workflow(
     margin=0.075,
     groups={"reporter": half_of(r"\bby (\w+)\s*$")},
     outcomes={"appeal_overturned": -1},
+    categories="decision",
+    cues={"violence": ("threats", "gore"), "harassment": ("insults",), "privacy": ("leaks",)},
 )

@@ -66,6 +66,10 @@ class Workflow:
     nothing of it. An answer should not depend on it; a model that widens a gap between such groups is not released."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """Late results by name: 1 where more is better, -1 where less is. One that is not named is kept and not judged."""
+    categories: str | None = None
+    """The part whose values are what the thing that is decided on can be, so that people can be asked which it is."""
+    cues: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kinds of harm to words that tell of them in this workflow's texts, beside those that tell of them anywhere."""
     free_text: bool = False
     """Whether text outside the form is an answer too; known parts are then looked for wherever they stand."""
 
