@@ -155,7 +155,7 @@ def _services(settings: Settings) -> Iterator[Finding]:
         return
     dead = sorted(name for name, one in running.items() if not one.alive)
     alive = sorted(name for name, one in running.items() if one.alive)
-    orphans = "up" in dead
+    orphans = bool({"up", "studio-up"} & set(dead))
     detail = f"running: {', '.join(alive) or 'none'}" + (f"; died: {', '.join(dead)}" if dead else "")
     yield Finding("services", not orphans, detail, "loop down" if orphans else None)
 

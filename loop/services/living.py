@@ -1,4 +1,6 @@
-"""To live with a home: `up` and `gateway` run until told to end, `down` stops what is left, `env` serves a shell."""
+"""To live with a home: `up`, `gateway` and `studio_up` run until told to end, `down` stops what is left, `env` serves a
+shell.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from loop.config import Settings
 from loop.errors import BadInputError, LoopError
-from loop.services import postgres, processes, serving, tools
+from loop.services import postgres, processes, serving, studio, tools
 from loop.services.postgres import Urls
 from loop.services.processes import Record
 from loop.services.sessions import ensure_postgres, session
+from loop.services.waiting import Step, steps
 
-Step = Callable[[str], contextlib.AbstractContextManager[None]]
 Announce = Callable[[dict[str, str]], None]
 
 SERVERS = (*tools.SERVERS, *serving.SERVERS)
-"""Every service but Postgres, in the order of starting."""
+"""Every service that `up` runs but Postgres, in the order of starting."""
 
 PATIENCE = 180.0
 """Seconds in which a server must answer, on a laptop that does something else too."""
@@ -66,23 +65,52 @@ def gateway(settings: Settings, announce: Announce | None = None) -> None:
     _live(settings, services, announce or _print, database_first=not settings.postgres_url)
 
 
-def _live(
+def studio_up(settings: Settings, announce: Announce | None = None, beside: Callable[[], None] | None = None) -> None:
+    """Installs Label Studio if need be and runs it, with Postgres, beside `up` or alone, as `up` runs the others.
+
+    Args:
+        beside: called every second while it runs; see `loop.label.studio`.
+
+    Raises:
+        LoopError: it cannot be installed, runs already for this home, or does not start.
+    """
+    with processes.exit_on_signals(), steps() as step, step(f"Label Studio {studio.VERSION} installed") as say:
+        studio.install(settings, say)
+
+    def services(urls: Urls) -> list[tools.Service]:
+        return [studio.server(settings, _port(settings, studio.NAME))]
+
+    _live(settings, services, announce or _print, main=studio.MAIN, names=(studio.NAME,), beside=beside)
+
+
+def studio_down(settings: Settings) -> list[str]:
+    """Stops Label Studio, or its installation; the names of what ran."""
+    if not settings.services.exists():
+        return []
+    stopped = _end_main(settings, studio.MAIN)
+    return stopped + _stop_servers(settings, (studio.INSTALL, studio.NAME))
+
+
+def _live(  # noqa: PLR0913 - by keyword
     settings: Settings,
     services: Callable[[Urls], list[tools.Service]],
     announce: Announce,
     *,
     database_first: bool = True,
+    main: str = "up",
+    names: Sequence[str] = SERVERS,
+    beside: Callable[[], None] | None = None,
 ) -> None:
     serving.check_tls(settings)
     with (
         processes.exit_on_signals(),
         contextlib.suppress(KeyboardInterrupt),
-        _the_only_one(settings),
+        _the_only_one(settings, main),
         session(settings) if database_first else contextlib.nullcontext(postgres.locate(settings)) as urls,
     ):
-        _stop_servers(settings)  # orphans, which would hold last time's ports
+        _stop_servers(settings, names)  # orphans, which would hold last time's ports
         try:
-            with _steps() as step:
+            with steps() as step:
                 with step("Databases"):
                     wanted = services(urls)
                 running = _Running(settings, wanted, tools.server_environment(settings, urls))
@@ -92,25 +120,23 @@ def _live(
             while True:
                 time.sleep(1.0)
                 running.keep()
+                if beside is not None:
+                    beside()
         finally:
-            _stop_servers(settings)
+            _stop_servers(settings, names)
 
 
 def down(settings: Settings) -> list[str]:
     """Stops everything that runs for this home, orphans of a killed `up` or `gateway` included; the names of what ran.
 
-    The process of `loop up`, or of `loop gateway`, is called `up`.
+    The process of `loop up`, or of `loop gateway`, is called `up`; that of `loop studio up`, `studio-up`.
 
     Raises:
         LoopError: something cannot be stopped.
     """
     if not settings.services.exists():
         return []
-    stopped = []
-    main = processes.read(settings).processes.get("up")
-    if main and processes.end(main, patience=40.0):  # it stops the others itself, in order
-        stopped.append("up")
-    stopped += _stop_servers(settings)
+    stopped = _end_main(settings, "up") + studio_down(settings) + _stop_servers(settings)
     with processes.locked(settings):
         if postgres.stop(settings):
             stopped.append(postgres.NAME)
@@ -147,23 +173,29 @@ def mlflow_ui(settings: Settings) -> str:
 
 
 @contextlib.contextmanager
-def _the_only_one(settings: Settings) -> Iterator[None]:
+def _the_only_one(settings: Settings, main: str) -> Iterator[None]:
     settings.make_home()
     try:
         lock = contextlib.ExitStack()
-        lock.enter_context(processes.locked(settings, "up.lock", patience=0.0))
+        lock.enter_context(processes.locked(settings, f"{main}.lock", patience=0.0))
     except LoopError:
-        raise LoopError(
-            f"`loop up` runs already for {settings.home}, or `loop gateway` does; `loop down` stops it"
-        ) from None
+        told = "`loop up` runs already for {}, or `loop gateway` does; `loop down` stops it"
+        if main == studio.MAIN:
+            told = "`loop studio up` runs already for {}; `loop studio down` stops it"
+        raise LoopError(told.format(settings.home)) from None
     with lock:
         with processes.locked(settings):
-            processes.note(settings, "up", processes.myself())
+            processes.note(settings, main, processes.myself())
         try:
             yield
         finally:
             with processes.locked(settings):
-                processes.note(settings, "up", None)
+                processes.note(settings, main, None)
+
+
+def _end_main(settings: Settings, name: str) -> list[str]:
+    main = processes.read(settings).processes.get(name)
+    return [name] if main and processes.end(main, patience=40.0) else []  # it stops the others itself, in order
 
 
 def _gateway(settings: Settings, urls: Urls | None) -> list[tools.Service]:
@@ -185,9 +217,9 @@ def _gateway(settings: Settings, urls: Urls | None) -> list[tools.Service]:
     return serving.servers(settings, lambda name: _port(settings, name))
 
 
-def _stop_servers(settings: Settings) -> list[str]:
+def _stop_servers(settings: Settings, names: Sequence[str] = SERVERS) -> list[str]:
     with processes.locked(settings):
-        return [name for name in reversed(SERVERS) if processes.stop(settings, name)]
+        return [name for name in reversed(names) if processes.stop(settings, name)]
 
 
 def _port(settings: Settings, name: str) -> int:
@@ -260,6 +292,9 @@ class _Running:
     def _again(self, name: str) -> None:
         with processes.locked(self.settings):
             if name == postgres.NAME:
+                server = processes.read(self.settings).processes.get(name)
+                if server and server.alive:  # somebody else of this home was quicker
+                    return
                 postgres.stop(self.settings)  # its dead process would look to the next one as if it ran
                 with contextlib.suppress(LoopError):  # tried again later: the gateway does without
                     postgres.start(self.settings)
@@ -273,7 +308,7 @@ class _Running:
             service.name,
             service.command,
             address=service.address,
-            env=self.environment,
+            env=self.environment if service.environment is None else service.environment,
             cwd=self.settings.services,
         )
 
@@ -328,25 +363,10 @@ def _warn(settings: Settings, services: Sequence[tools.Service]) -> None:
 def _print(addresses: dict[str, str]) -> None:
     for title, address in addresses.items():
         print(f"{title:<8} {address}", flush=True)
+    if "Label Studio" in addresses:
+        print("Ctrl-C stops it.", flush=True)
+        return
     if "MLflow" in addresses:
         print("MLflow and Dagster have no login: they listen on this machine only.")
     print("A tool needs a token: loop token create --tool NAME --workflow ads --scope suggest --scope feedback")
     print("Ctrl-C stops everything.", flush=True)
-
-
-@contextlib.contextmanager
-def _steps() -> Iterator[Step]:
-    """Shows what is waited for, on stderr: a spinner on a terminal, else a line when it is done."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-
-        @contextlib.contextmanager
-        def step(title: str) -> Iterator[None]:
-            task, began = progress.add_task(title, total=1), time.monotonic()
-            yield
-            progress.update(task, completed=1)
-            if not console.is_terminal:
-                print(f"{title} ready after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
-
-        yield step

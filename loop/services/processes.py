@@ -245,6 +245,13 @@ def end(running: Running, *, patience: float) -> bool:
     return True
 
 
+def status(running: Running) -> int | None:
+    """The exit status of a child of this process; None while it runs, -1 where it is no child of ours any more."""
+    if child := _CHILDREN.get(running.pid):
+        return child.poll()
+    return None if running.alive else -1
+
+
 def myself() -> Running:
     """This process."""
     return Running(os.getpid(), birth(os.getpid()) or "unborn", "")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -208,6 +208,8 @@ class Service:
     """Whether a person has any use for its address."""
     lasting: bool = False
     """Whether it is started again where it ends by itself; else everything ends with it."""
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
+    """All that it sees of the environment; None: what the others see."""
 
 
 def servers(settings: Settings, urls: Urls, port: Callable[[str], int]) -> list[Service]:
