@@ -102,6 +102,16 @@ def weigh(
     gold: pa.Table | None = None,
 ) -> Signals:
     """`judge`, where the facts are known."""
+    from threadpoolctl import threadpool_limits
+
+    # Its vectors are short: several threads of BLAS wait for each other ten times as long as they compute.
+    with threadpool_limits(1, user_api="blas"):
+        return _weigh(rows, found, before, people, gold)
+
+
+def _weigh(
+    rows: pa.Table, found: Facts, before: Evidence | None, people: Sequence[str], gold: pa.Table | None
+) -> Signals:
     groups, rushed = _groups(rows, found)
     earlier = _as_of(before, people, found.employees)
     model, fitted, counts = _learn(found.take(np.flatnonzero(~rushed)), earlier, gold)
