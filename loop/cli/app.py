@@ -10,7 +10,7 @@ import sys
 import typer
 
 from loop import __version__
-from loop.cli import batches, cycle, data, erase, gateway, privacy, quarantine, run, service, signal
+from loop.cli import batches, cycle, data, erase, gateway, privacy, quarantine, run, service, signal, studio
 from loop.errors import BadInputError, LoopError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command("gateway")(gateway.gateway)
 app.add_typer(gateway.token, name="token")
 app.add_typer(gateway.key, name="key")
 app.add_typer(privacy.privacy, name="privacy")
+app.add_typer(studio.studio, name="studio")
 app.command("up")(service.up)
 app.command("down")(service.down)
 app.command("doctor")(service.doctor)

@@ -24,9 +24,11 @@ from loop.gateway.collecting import Collecting, overdue
 from loop.gateway.http import Gone, Receive, Reply, Request, Scope, Send
 from loop.gateway.metrics import Log, Metrics, clock
 from loop.gateway.records import Names
+from loop.gateway.studio import Studio
 from loop.gateway.suggesting import Suggesting
 from loop.gateway.telemetry import Telemetry
 from loop.gateway.wire import JSON, Problem
+from loop.label.studio import hook
 
 SWEEP_SECONDS: Final = 60.0
 """How often suggestions that nobody decided on are looked for."""
@@ -67,6 +69,7 @@ class Front:
             provider="openai" if settings.upstream_url else "loop",
             find=veiling.finder(settings.privacy),
         )
+        self.studio = Studio(settings)
         self._known = Names(gate.pseudonym_key, settings.secret("ledger"))
         self._backend_said: tuple[float, str | None] = (float("-inf"), None)
         self._routes = self._all_routes()
@@ -79,6 +82,7 @@ class Front:
             ("POST", Route("/v1/outcomes", take.outcomes, "outcomes")),
             ("POST", Route("/v1/suggestions", suggest.suggestions, "suggest")),
             ("POST", Route("/v1/chat/completions", suggest.chat, "suggest")),
+            ("POST", Route(hook.PATH, self.studio.called)),
             ("GET", Route("/v1/models", suggest.models, "suggest")),
             ("GET", Route("/v1/models/{model}", suggest.one_model, "suggest")),
             ("GET", Route("/healthz", self.healthz)),

@@ -128,6 +128,13 @@ OPERATIONS: Final = (
         _one_or_many(wire.Outcome),
         errors=(404, 409, 422),
     ),
+    Operation(
+        "post",
+        "/v1/studio",
+        "Label Studio's word that somebody answered, with the secret that it was given; what else it says is not read.",
+        {202: _OBJECT},
+        errors=(401, 413, 415),
+    ),
     Operation("get", "/v1/models", "The workflows of the token.", {200: _OBJECT}, "suggest"),
     Operation("get", "/v1/models/{model}", "One workflow.", {200: _MODEL}, "suggest", errors=(404,)),
     Operation("get", "/healthz", "Whether the gateway lives.", {200: _OBJECT}),

@@ -1,0 +1,220 @@
+"""Tasks into Label Studio: its projects hold what waits for answers, each task once, and nothing that is gone here."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random, SystemRandom
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from loop.config import Settings
+from loop.errors import LoopError
+from loop.label import tasks
+from loop.label.annotations import Action
+from loop.label.studio import hook
+from loop.label.studio.forms import Form, data
+from loop.label.studio.rest import Rest
+from loop.label.tasks import Kind
+from loop.lake import Days, Lake
+from loop.services import processes
+from loop.state import State
+
+BATCH: Final = 500
+"""Tasks that are sent at a time; they arrive together or not at all."""
+_HOOKED: Final = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
+_SETTINGS: Final[Mapping[str, Any]] = {
+    "sampling": "Uniform sampling",
+    "show_skip_button": True,
+    "skip_queue": "REQUEUE_FOR_OTHERS",
+    "show_annotation_history": False,
+    "show_collab_predictions": False,
+    "show_ground_truth_first": False,
+    "evaluate_predictions_automatically": False,
+    "reveal_preannotations_interactively": False,
+}
+
+
+@dataclass
+class Pushed:
+    """What became of the tasks: `new + there + left_out.total()` is all of them."""
+
+    new: int = 0
+    there: int = 0
+    """It had them already."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Not sent, by reason."""
+    withdrawn: int = 0
+    """Tasks that it had and that are gone here, as after an erasure: they were deleted there."""
+    projects: dict[str, int] = field(default_factory=dict)
+    """Title to number."""
+
+
+def push(  # noqa: PLR0913 - by keyword
+    settings: Settings,
+    lake: Lake,
+    state: State,
+    rest: Rest,
+    *,
+    now: datetime,
+    days: Days | None = None,
+    workflows: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    harmful: bool = False,
+    hook_url: str | None = None,
+    random: Random | None = None,
+) -> Pushed:
+    """Send the tasks that still want answers and are not there; delete there what is in the lake no more.
+
+    Args:
+        harmful: whether tasks with a warning go there too, into projects of their own. Everybody with an account there
+            sees every project, and nobody counts what a person was exposed to.
+        hook_url: where the gateway is told that something was answered; see `loop.gateway.studio`.
+        random: of the sides; by default the system's.
+
+    Raises:
+        LoopError: it does not answer, or another push is under way.
+    """
+    done = Pushed()
+    with processes.locked(settings, "studio-push.lock", patience=10.0):
+        rows = tasks.read(lake, days=days, workflows=workflows).to_pylist()
+        answered = _answered(state, [row["label_task_id"] for row in rows])
+        wanted: dict[Form, list[dict[str, Any]]] = defaultdict(list)
+        for row in rows:
+            if why := _left_out(row, answered, now, kinds=kinds, harmful=harmful):
+                done.left_out[why] += 1
+            else:
+                wanted[Form.of(row)].append(row)
+        existing = ours(rest.projects())
+        there = {mark: _there(rest, project["id"]) for mark, project in existing.items()}
+        _withdraw(rest, lake, there.values(), done)
+        for form, asked in sorted(wanted.items(), key=lambda item: item[0].mark):
+            project = _ensure(rest, form, existing.get(form.mark), max(row["wanted"] for row in asked))
+            done.projects[form.title] = project
+            fresh = [row for row in asked if row["label_task_id"] not in there.get(form.mark, {})]
+            _send(rest, project, fresh, random or SystemRandom())
+            done.new += len(fresh)
+            done.there += len(asked) - len(fresh)
+        for project in {project["id"] for project in existing.values()} | set(done.projects.values()):
+            _hook(settings, rest, project, hook_url)
+    assert done.new + done.there + done.left_out.total() == len(rows), "a task was lost"
+    return done
+
+
+def ours(projects: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The projects that were made here, by the mark of their form; of two with one mark the older."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for project in sorted(projects, key=lambda one: -one["id"]):
+        _, sign, mark = str(project["description"] or "").rpartition("[loop:")
+        if sign:
+            found[f"[loop:{mark.strip()}"] = project
+    return found
+
+
+def _left_out(
+    row: Mapping[str, Any],
+    answered: Mapping[str, int],
+    now: datetime,
+    *,
+    kinds: Sequence[str] | None,
+    harmful: bool,
+) -> str | None:
+    if kinds is not None and row["kind"] not in kinds:
+        return "of another kind"
+    if row["due_at"] is not None and row["due_at"] <= now:
+        return "after its deadline"
+    if row["harm"] is not None and not harmful:
+        return "harmful"
+    return "answered" if answered.get(row["label_task_id"], 0) >= row["wanted"] else None
+
+
+def _answered(state: State, label_task_ids: Sequence[str]) -> dict[str, int]:
+    """How many answers of each task stand and count."""
+    table = state.tables["annotations"]
+    last = (
+        sa.select(table.c.label_task_id, table.c.action, table.c.counts)
+        .where(table.c.label_task_id.in_(label_task_ids))
+        .distinct(table.c.label_task_id, table.c.annotator)
+        .order_by(table.c.label_task_id, table.c.annotator, table.c.version.desc())
+        .subquery()
+    )
+    stands = sa.and_(last.c.action == Action.ANSWER.value, last.c.counts)
+    query = sa.select(last.c.label_task_id, sa.func.count()).where(stands).group_by(last.c.label_task_id)
+    with state.engine.connect() as connection:
+        return {str(task): int(count) for task, count in connection.execute(query)}
+
+
+def _there(rest: Rest, project: int) -> dict[str, int]:
+    """Of the tasks that were sent to a project: our id to its."""
+    found: dict[str, int] = {}
+    for page in rest.tasks(project, answers=False):
+        for task in page:
+            if isinstance(task["meta"], dict) and "label_task_id" in task["meta"]:
+                found[str(task["meta"]["label_task_id"])] = int(task["id"])
+    return found
+
+
+def _withdraw(rest: Rest, lake: Lake, there: Iterable[dict[str, int]], done: Pushed) -> None:
+    """Delete there what is gone here, of any day and workflow."""
+    known = {str(value) for piece in lake.scan("label_tasks", ["label_task_id"]) for value in piece[0].to_pylist()}
+    for project in there:
+        for label_task_id in [label_task_id for label_task_id in project if label_task_id not in known]:
+            rest.ask("DELETE", f"/api/tasks/{project.pop(label_task_id)}/")
+            done.withdrawn += 1
+
+
+def _ensure(rest: Rest, form: Form, project: Mapping[str, Any] | None, wanted: int) -> int:
+    """The number of a form's project, made or brought up to what is asked now."""
+    given = {**_SETTINGS, "label_config": form.config(), "enable_empty_annotation": form.kind is Kind.SPAN}
+    if project is None:
+        told = f"Made and filled by Loop; its answers are copied there. {form.mark}"
+        made = {**given, "title": form.title, "description": told, "maximum_annotations": wanted}
+        return int(rest.ask("POST", "/api/projects/", send=made)["id"])
+    given["maximum_annotations"] = max(wanted, project["maximum_annotations"])
+    changed = {name: value for name, value in given.items() if project.get(name) != value}
+    if changed:
+        rest.ask("PATCH", f"/api/projects/{project['id']}/", send=changed)
+    return int(project["id"])
+
+
+def _send(rest: Rest, project: int, rows: list[dict[str, Any]], random: Random) -> None:
+    """Send tasks, in an order that says nothing. `pushed` names this copy: its answers are known again by it."""
+    random.shuffle(rows)
+    for start in range(0, len(rows), BATCH):
+        batch = []
+        for row in rows[start : start + BATCH]:
+            swapped = row["kind"] == Kind.PREFERENCE and random.random() < 0.5
+            meta = {"label_task_id": row["label_task_id"], "swapped": swapped, "pushed": secrets.token_hex(8)}
+            batch.append({"data": data(row, swapped=swapped), "meta": meta})
+        told = rest.ask("POST", f"/api/projects/{project}/import", send=batch)
+        if told.get("task_count") != len(batch):
+            raise LoopError(
+                f"Label Studio at {rest.url} took {told.get('task_count')} of {len(batch)} tasks; push again: what is "
+                "there is not sent again"
+            )
+
+
+def _hook(settings: Settings, rest: Rest, project: int, url: str | None) -> None:
+    """Have the gateway told of answers: that there are some, not what they say."""
+    if url is None:
+        return
+    wanted = {
+        "url": url,
+        "project": project,
+        "send_payload": False,
+        "send_for_all_actions": False,
+        "is_active": True,
+        "headers": {"Authorization": f"Bearer {hook.secret(settings)}"},
+        "actions": list(_HOOKED),
+    }
+    mine = [
+        one for one in rest.ask("GET", "/api/webhooks/", params={"project": project}) if one["url"].endswith(hook.PATH)
+    ]
+    if not mine:
+        rest.ask("POST", "/api/webhooks/", send=wanted)
+    elif any(mine[0][name] != wanted[name] for name in ("url", "headers", "is_active")):
+        rest.ask("PATCH", f"/api/webhooks/{mine[0]['id']}/", send=wanted)

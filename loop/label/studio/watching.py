@@ -1,0 +1,48 @@
+"""Pulling again and again beside a Label Studio that runs: when the gateway hears of answers, and now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from loop.config import Settings
+from loop.errors import LoopError
+from loop.label.studio import hook
+from loop.label.studio.pull import Pulled, pull
+from loop.label.studio.rest import Rest
+from loop.lake import Lake
+from loop.services.studio import locate
+from loop.state import State
+
+POLL_SECONDS: Final = 30.0
+"""Seconds after which answers are asked for though nobody said that there are any."""
+
+
+class Watching:
+    """Called every second; pulls when it is time to, and goes on where a pull fails."""
+
+    def __init__(self, settings: Settings, state: State, tell: Callable[[Pulled], None]) -> None:
+        self._settings, self._lake, self._state, self._tell = settings, Lake(settings.lake), state, tell
+        self._due = 0.0
+        self._nudged: int | None = None
+        self._failed: str | None = None
+
+    def __call__(self) -> None:
+        nudged = hook.nudged(self._settings)
+        if time.monotonic() < self._due and nudged == self._nudged:
+            return
+        try:
+            with Rest(locate(self._settings)) as rest:
+                done = pull(self._settings, self._lake, self._state, rest)
+        except LoopError as error:
+            if str(error) != self._failed:  # once, not every half minute
+                print(error, file=sys.stderr, flush=True)
+            self._failed = str(error)
+        else:
+            self._failed = None
+            self._nudged = nudged  # as it was before: what came meanwhile is pulled next time
+            if done.answers or done.undone:
+                self._tell(done)
+        self._due = time.monotonic() + POLL_SECONDS
