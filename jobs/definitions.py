@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from assets import checks, collection, labelling, learning, release, signals
+from assets import checks, collection, label_tasks, labelling, learning, release, signals
 from assets.resources import HomeResource
 from jobs import jobs, schedules, sensors
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([collection, signals, labelling, learning, release]),
+    assets=dg.load_assets_from_modules([collection, signals, labelling, label_tasks, learning, release]),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
     jobs=[jobs.drain, jobs.daily_data, jobs.learn, jobs.decide, jobs.tidy, jobs.retain],
     schedules=[

@@ -16,7 +16,8 @@ drain = dg.define_asset_job(
 daily_data = dg.define_asset_job(
     "daily_data",
     selection=dg.AssetSelection.assets(
-        "interactions", "quarantine", "outcomes", "signals", "conduct", "demonstrations", "preferences"
+        "interactions", "quarantine", "outcomes", "signals", "conduct", "demonstrations", "preferences",
+        "label_tasks",
     ),
     partitions_def=BATCHES,
     description="Collect, validate, weigh and label one day of one workflow. A batch that fails its suite is halted.",

@@ -51,6 +51,7 @@ def test_a_day_goes_from_landing_to_labels(home: Home, job: dg.JobDefinition) ->
         "demonstrations": 70,
         "preferences": 70 * 2 + 20,
         "outcomes": 0,
+        "label_tasks": 50,
     }
     assert (told["demonstrations"]["taught"], told["demonstrations"]["set aside/ignored"]) == (70, 10)
     [batch] = home.state.batches(DAY, DAY)

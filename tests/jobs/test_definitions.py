@@ -25,6 +25,7 @@ EXPECTED = {
     "conduct": ("signals", {"interactions"}),
     "demonstrations": ("labelling", {"interactions", "signals"}),
     "preferences": ("labelling", {"interactions", "signals"}),
+    "label_tasks": ("labelling", {"interactions", "signals"}),
     "training_set": ("training", {"demonstrations", "preferences"}),
     "policy": ("training", {"training_set"}),
     "comparisons": ("evaluation", {"policy"}),
