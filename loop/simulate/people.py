@@ -211,6 +211,13 @@ class Moment:
             return "tie", time
         return ("left" if lead > 0 else "right"), time
 
+    def rewrite(self, text: str) -> str:
+        """A better text, as the person sees it: the worst two faults repaired; one that does not parse is left."""
+        parts = BUILT_IN[self.brief.workflow].parse(text) or {}
+        if set(parts) != set(self.seen):
+            return text
+        return BUILT_IN[self.brief.workflow].render(self._edited(parts, repairs=2))
+
     @property
     def _house(self) -> Mapping[str, tuple[str, ...]]:
         return BUILT_IN[self.brief.workflow].parts
