@@ -22,6 +22,7 @@ from loop.gateway.access import Gate, Refused, Token
 from loop.gateway.backend import Backend, Unavailable
 from loop.gateway.collecting import Collecting, overdue
 from loop.gateway.http import Gone, Receive, Reply, Request, Scope, Send
+from loop.gateway.labelling import IMAGES, Labelling
 from loop.gateway.metrics import Log, Metrics, clock
 from loop.gateway.records import Names
 from loop.gateway.studio import Studio
@@ -73,6 +74,11 @@ class Front:
         self._known = Names(gate.pseudonym_key, settings.secret("ledger"))
         self._backend_said: tuple[float, str | None] = (float("-inf"), None)
         self._routes = self._all_routes()
+        self.labelling = Labelling(settings, lambda outcome: self.metrics.annotations.labels(outcome).inc())
+        self._pages = {
+            path: {method: Route(path, handler) for method, handler in methods.items()}
+            for path, methods in self.labelling.routes().items()
+        }
 
     def _all_routes(self) -> dict[str, dict[str, Route]]:
         take, suggest = self.collecting, self.suggesting
@@ -126,6 +132,8 @@ class Front:
         methods = self._routes.get(path)
         if methods is None and path.startswith("/v1/models/"):
             methods = self._routes["/v1/models/{model}"]
+        if methods is None and path.startswith("/label"):
+            methods = self._pages.get(IMAGES if path.startswith(IMAGES) else path)
         if methods is None or "{" in path:
             raise Problem(404, "no_such_path", "expected a path of this gateway, see /docs")
         method = scope["method"]
@@ -249,8 +257,9 @@ class Front:
             self.log.say("refused", path="erase", why=str(error) if isinstance(error, LoopError) else repr(error))
 
     async def close(self) -> None:
-        """Send off what telemetry holds and let go of reader and backend."""
+        """Send off what telemetry holds and let go of reader, pages and backend."""
         self.telemetry.close()
         self.collecting.reader.close()
+        await asyncio.to_thread(self.labelling.close)
         with suppress(LoopError):
             await self.backend.close()

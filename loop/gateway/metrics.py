@@ -79,6 +79,12 @@ class Metrics:
             ("code",),
             registry=self.registry,
         )
+        self.annotations = Counter(
+            "loop_gateway_annotations",
+            "Answers of people who label, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.ignored = Counter(
             "loop_gateway_ignored", "Suggestions on which nobody decided in time.", registry=self.registry
         )
