@@ -7,6 +7,8 @@ import dagster as dg
 from assets.partitions import BATCHES, batch_of
 from assets.resources import HomeResource, columns, described
 from loop.label import batches
+from loop.label import rewards as late_results
+from loop.label.derive import TABLES
 
 
 @dg.multi_asset(
@@ -21,12 +23,12 @@ from loop.label import batches
             partitions_def=BATCHES,
             metadata=columns(name),
         )
-        for name in ("demonstrations", "preferences")
+        for name in TABLES
     ],
     name="label",
 )
 def label(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.MaterializeResult[None]]:
-    """Derive demonstrations and preferences from the decisions of a day and workflow."""
+    """Derive demonstrations, preferences, unpaired feedback and edits from the decisions of a day and workflow."""
     day, workflow = batch_of(context)
     here = home.get()
     labels = batches.build(here.settings, here.lake, here.state, day, workflow)
@@ -35,5 +37,22 @@ def label(context: dg.AssetExecutionContext, home: HomeResource) -> Iterator[dg.
         "taught": labels.taught,
         **{f"set aside/{reason}": count for reason, count in labels.set_aside.items()},
     }
-    yield dg.MaterializeResult("demonstrations", metadata={"dagster/row_count": labels.demonstrations, **told})
-    yield dg.MaterializeResult("preferences", metadata={"dagster/row_count": labels.preferences, **told})
+    for name in TABLES:
+        yield dg.MaterializeResult(name, metadata={"dagster/row_count": labels.rows[name], **told})
+
+
+@dg.asset(
+    deps=["interactions", "signals", "outcomes"],
+    description=described("rewards"),
+    group_name="labelling",
+    kinds={"deltalake", "duckdb"},
+    owners=["team:labelling"],
+    partitions_def=BATCHES,
+    metadata=columns("rewards"),
+)
+def rewards(context: dg.AssetExecutionContext, home: HomeResource) -> dg.MaterializeResult[None]:
+    """Put what became of used texts to them, as their reward."""
+    here = home.get()
+    made = late_results.build(here.settings, here.lake, here.state, *batch_of(context))
+    told = {f"set aside/{reason}": count for reason, count in made.set_aside.items()}
+    return dg.MaterializeResult(metadata={"dagster/row_count": made.rewards, "outcomes": made.outcomes, **told})

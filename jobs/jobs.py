@@ -16,7 +16,8 @@ drain = dg.define_asset_job(
 daily_data = dg.define_asset_job(
     "daily_data",
     selection=dg.AssetSelection.assets(
-        "interactions", "quarantine", "outcomes", "signals", "conduct", "demonstrations", "preferences",
+        *("interactions", "quarantine", "outcomes", "signals", "conduct"),
+        *("demonstrations", "preferences", "unpaired", "edits", "rewards"),
         "label_tasks",
     ),
     partitions_def=BATCHES,

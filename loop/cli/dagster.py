@@ -28,6 +28,7 @@ _STAGES = {
     "interactions_batch_suite": "validate",
     "weigh": "weigh",
     "label": "label",
+    "rewards": "label",
     "label_tasks": "ask",
     "training_set": "freeze",
     "policy": "train",

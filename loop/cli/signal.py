@@ -49,8 +49,9 @@ def report(workflow: _Workflow, first: _From = None, last: _To = None, json: boo
             f"no interactions of {workflow} from {days[0]} to {days[1]}: `loop status` lists what is there"
         )
     found = weighing.judge(rows)
-    weighed = derive(rows, held_out_share=0.0, signals=signal_days.signals_of(rows, found)).preferences
-    told = signal_report.report(found, weighed, derive(rows, held_out_share=0.0).preferences)
+    pairs: dict[str, Any] = {"held_out_share": 0.0, "tables": ("preferences",)}
+    weighed = derive(rows, **pairs, signals=signal_days.signals_of(rows, found)).preferences
+    told = signal_report.report(found, weighed, derive(rows, **pairs).preferences)
     if told is None:
         raise BadInputError(
             f"{workflow}: fewer than {weighing.GROUP} people from {days[0]} to {days[1]}; nothing is told"

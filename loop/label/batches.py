@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from loop import schema
 from loop.config import Settings
-from loop.label.derive import pieces
+from loop.label.derive import TABLES, TAUGHT, pieces, prepare, set_aside_of
 from loop.lake import Lake
 from loop.state import State
 
@@ -23,15 +23,15 @@ class Made:
 
     interactions: int = 0
     taught: int = 0
-    demonstrations: int = 0
-    preferences: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    """By table."""
     set_aside: Counter[str] = field(default_factory=Counter)
 
 
 def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> Made:
     """Derive and write the labels of one day and workflow. Each carries the digest of the batch that it came from.
 
-    The batch is passed over once for each table, and held in memory not at all.
+    The batch is passed over once for each table, as far as the table needs it, and held in memory not at all.
     """
     made = Made()
     which: dict[str, Any] = {"day": day, "workflow": workflow}
@@ -40,22 +40,24 @@ def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str
         lake.pinned("interactions"),  # an erasure waits until what was read of it stands where it looks next
         lake.partition("interactions", **which, view="interactions", where="batch <> ''") as connection,
     ):
-        days, columns = (day, day), ["event_id", "weight", "examination"]
-        weights = lake.read("signals", days=days, workflows=[workflow], columns=columns) if settings.signals else None
-        connection.register("signals", schema.SIGNALS.empty() if weights is None else weights)
+        connection.register("signals", signals_of(settings, lake, day, workflow))
+        prepare(connection, held_out_share=settings.held_out_share, seed=settings.seed)
+        made.set_aside = set_aside_of(connection)
+        made.interactions, made.taught = made.set_aside.total(), made.set_aside.pop(TAUGHT, 0)
 
         def labels(table: str) -> Iterator[pa.Table]:
-            for piece in pieces(
-                connection, held_out_share=settings.held_out_share, seed=settings.seed, tables=(table,)
-            ):
-                rows = getattr(piece, table)
-                setattr(made, table, getattr(made, table) + rows.num_rows)
-                if table == "demonstrations":
-                    made.interactions += piece.interactions
-                    made.taught += piece.taught
-                    made.set_aside.update(piece.set_aside)
+            for rows in pieces(connection, table):
+                made.rows[table] += rows.num_rows
                 yield rows
 
-        for table in ("demonstrations", "preferences"):
+        for table in TABLES:
             lake.overwrite(table, labels(table), **which)
     return made
+
+
+def signals_of(settings: Settings, lake: Lake, day: date, workflow: str) -> pa.Table:
+    """How much each decision of a partition says; nothing where the setting is that all say the same."""
+    columns = ["event_id", "weight", "examination"]
+    if not settings.signals:
+        return schema.SIGNALS.empty().select(columns)
+    return lake.read("signals", days=(day, day), workflows=[workflow], columns=columns)

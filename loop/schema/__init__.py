@@ -21,6 +21,7 @@ from loop.schema.base import (
     Store,
     Table,
 )
+from loop.schema.derived import ABLATIONS, EDITS, REWARDS, SPANS, SYNTHETIC, UNPAIRED
 from loop.schema.erasure import ERASURES, TAINTS
 from loop.schema.labelling import ANNOTATIONS, ANNOTATORS, APPEALS, GOLD, LABEL_TASKS, PROBABILITIES, TASK_LABELS
 from loop.schema.lake import (
@@ -53,6 +54,7 @@ from loop.schema.state import (
 from loop.schema.validation import PROFILES, RESOLUTIONS
 
 __all__ = [
+    "ABLATIONS",
     "ANNOTATIONS",
     "ANNOTATORS",
     "ANSWERS",
@@ -66,6 +68,7 @@ __all__ = [
     "COMPARISONS",
     "CONDUCT",
     "DEMONSTRATIONS",
+    "EDITS",
     "ERASURES",
     "EVALUATIONS",
     "EVENT_INDEX",
@@ -84,13 +87,17 @@ __all__ = [
     "QUARANTINE",
     "RELEASES",
     "RESOLUTIONS",
+    "REWARDS",
     "SIGNALS",
+    "SPANS",
     "STATE",
+    "SYNTHETIC",
     "TABLES",
     "TAINTS",
     "TASK_LABELS",
     "TOKENS",
     "TRAINING_SETS",
+    "UNPAIRED",
     "UNPLACED",
     "WORKFLOWS",
     "BatchStatus",
@@ -110,13 +117,18 @@ TABLES: Final = {
         QUARANTINE,
         DEMONSTRATIONS,
         PREFERENCES,
+        UNPAIRED,
+        EDITS,
         BENCHMARK,
         COMPARISONS,
         OUTCOMES,
+        REWARDS,
         SIGNALS,
         CONDUCT,
         LABEL_TASKS,
         TASK_LABELS,
+        SYNTHETIC,
+        ABLATIONS,
         LANDINGS,
         EVENT_INDEX,
         BATCHES,

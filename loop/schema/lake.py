@@ -98,7 +98,7 @@ QUARANTINE: Final = Table(
 UNPLACED: Final = "unplaced"
 """The workflow of quarantined rows that name none."""
 
-_SOURCE_OF_LABEL = (
+SOURCE_OF_LABEL: Final = (
     Column("event_id", TEXT, "the decision it was derived from"),
     Column("suggestion_id", TEXT, "the suggestion that was decided on"),
     _DAY_COLUMN,
@@ -120,10 +120,10 @@ DEMONSTRATIONS: Final = Table(
     key=("demonstration_id",),
     columns=(
         Column("demonstration_id", TEXT, "digest of the event and the kind"),
-        Column("kind", TEXT, "accepted (verbatim) or edited"),
+        Column("kind", TEXT, "accepted (verbatim), edited, or, in training sets alone, synthetic"),
         Column("prompt", MESSAGES, "what the model was asked", Privacy.TEXT),
         Column("answer", TEXT, "the text that stood in the end", Privacy.TEXT),
-        *_SOURCE_OF_LABEL,
+        *SOURCE_OF_LABEL,
     ),
 )
 
@@ -142,7 +142,7 @@ PREFERENCES: Final = Table(
         Column("rejected_position", SHORT, "place of the other candidate"),
         Column("chosen_logprob", REAL, "log-probability of the taken candidate when served, nats", nullable=True),
         Column("rejected_logprob", REAL, "log-probability of the other candidate when served, nats", nullable=True),
-        *_SOURCE_OF_LABEL,
+        *SOURCE_OF_LABEL,
     ),
 )
 

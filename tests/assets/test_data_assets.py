@@ -50,13 +50,16 @@ def test_a_day_goes_from_landing_to_labels(home: Home, job: dg.JobDefinition) ->
         "quarantine": 0,
         "demonstrations": 70,
         "preferences": 70 * 2 + 20,
+        "unpaired": 50 + 20 * 3,
+        "edits": 20,
         "outcomes": 0,
         "label_tasks": 50,
+        "rewards": 0,
     }
-    assert (told["demonstrations"]["taught"], told["demonstrations"]["set aside/ignored"]) == (70, 10)
+    assert (told["demonstrations"]["taught"], told["demonstrations"]["set aside/ignored"]) == (90, 10)
     [batch] = home.state.batches(DAY, DAY)
     assert (batch["status"], batch["rows"], batch["run_id"]) == (BatchStatus.ACCEPTED, 100, result.run_id)
-    for table in ("demonstrations", "preferences"):
+    for table in ("demonstrations", "preferences", "unpaired", "edits"):
         assert home.lake.read(table)["batch"].unique().to_pylist() == [batch["digest"]]
 
 

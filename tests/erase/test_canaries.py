@@ -248,6 +248,7 @@ EVERYWHERE = {
         "lake/interactions",
         "lake/demonstrations",
         "lake/preferences",
+        "lake/edits",
         "dagster.event_logs",
         "dagster.asset_keys",
         "dagster/storage",

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from loop import schema
-from loop.collect import landing, outcomes
+from loop.collect import arrivals, landing, outcomes
 from loop.collect.events import pseudonym, pseudonyms
 from loop.collect.files import ERASED, stone
 from loop.collect.record import Record
@@ -75,6 +75,7 @@ def test_a_person_goes_and_everybody_else_stays(full: Home) -> None:
         "lake/interactions": 3,
         "lake/demonstrations": 3,
         "lake/preferences": 9,
+        "lake/edits": 3,
         "training_sets": 12,
     }
     assert report.removed == report.found
@@ -94,7 +95,7 @@ def test_what_is_left_of_a_batch_is_accepted_and_learned_from_as_before(full: Ho
     after = training_set(full, DAY)
     assert after.demonstrations == before.demonstrations - 3
     assert after.preferences == before.preferences - 9
-    assert landing.unread(full.state) == [], "nothing waits to be read or judged again"
+    assert arrivals.unread(full.state) == [], "nothing waits to be read or judged again"
     digest = set(full.lake.read("interactions", days=(DAY, DAY))["batch"].to_pylist())
     build(full)
     assert set(full.lake.read("interactions", days=(DAY, DAY))["batch"].to_pylist()) == digest
@@ -220,6 +221,7 @@ def test_a_dry_run_says_the_reach_and_changes_nothing(full: Home) -> None:
         "lake/interactions": 3,
         "lake/demonstrations": 3,
         "lake/preferences": 9,
+        "lake/edits": 3,
         "training_sets": 12,
     }
     assert everything(full) == before
@@ -240,7 +242,7 @@ def test_what_came_after_it_was_asked_for_stays(full: Home) -> None:
     assert report.resumed
     assert report.removed["lake/interactions"] == 3
     assert "later words" in full.lake.read("interactions")["final_text"].to_pylist()
-    assert landing.unread(full.state) == []
+    assert arrivals.unread(full.state) == []
 
 
 def test_a_revision_of_an_erased_decision_no_longer_names_it(full: Home) -> None:

@@ -57,15 +57,16 @@ def test_what_was_deleted_never_demonstrates_but_was_chosen() -> None:
 
 def test_what_teaches_nothing_is_counted_by_reason() -> None:
     alone = [{"position": 0, "text": "only", "logprob": None}]
+    blank = [{"position": 0, "text": " \n", "logprob": None}]
     found = labels(
-        decision(1, "reject"),
+        decision(1, "reject", candidates=blank),
         decision(2, "ignore", decided_at=None),
         decision(3, "accept", 0, "first", purposes=["evaluation"]),
         decision(4, "modify", 0, " \n", candidates=alone),
         decision(5, "accept", 0, "first"),
     )
     assert found.set_aside == {
-        "rejected: no preferred text": 1,
+        "rejected: nothing legible was shown": 1,
         "ignored": 1,
         "no consent to training": 1,
         "deleted: nothing stands and nothing else was shown": 1,
@@ -162,6 +163,53 @@ def test_what_was_changed_later_into_nobody_knows_what_is_no_demonstration() -> 
     assert found.set_aside == {"edited later: what stands in the end is not known": 1}
 
 
+def judged(found: Labels) -> list[tuple[str, str, int, float]]:
+    columns = ("label", "answer", "position", "weight")
+    return sorted(zip(*(found.unpaired[c].to_pylist() for c in columns), strict=True))
+
+
+def test_what_was_dismissed_is_undesirable_and_what_was_taken_as_it_was_desirable() -> None:
+    found = labels(
+        decision(1, "reject"), decision(2, "accept", 1, "second"), decision(3, "modify", 0, "first, changed")
+    )
+    third = 1 / 3
+    assert judged(found) == [
+        ("desirable", "second", 1, 1.0),
+        ("undesirable", "first", 0, third),
+        ("undesirable", "second", 1, third),
+        ("undesirable", "third", 2, third),
+    ]
+    assert (found.taught, found.set_aside) == (3, {})
+
+
+def test_a_text_that_was_dismissed_twice_at_once_or_is_blank_counts_once_or_not() -> None:
+    shown = [{"position": i, "text": t, "logprob": None} for i, t in enumerate(["same", " ", "same", "other"])]
+    found = labels(decision(1, "reject", candidates=shown))
+    assert judged(found) == [("undesirable", "other", 3, 0.5), ("undesirable", "same", 0, 0.5)]
+
+
+def test_a_rejection_without_consent_teaches_nothing() -> None:
+    found = labels(decision(1, "reject", purposes=["evaluation"]))
+    assert found.unpaired.num_rows == 0
+    assert found.set_aside == {"no consent to training": 1}
+
+
+def test_of_an_edit_stands_what_was_changed() -> None:
+    found = labels(decision(1, "modify", 1, "the second one"), decision(2, "modify", 0, "first", reasons=["deleted"]))
+    [row] = found.edits.to_pylist()
+    assert (row["event_id"], row["position"], row["kept"], row["exact"]) == ("e1", 1, 1.0, True)
+    assert row["spans"] == [
+        {"op": "insert", "start": 0, "end": 0, "final_start": 0, "final_end": 4, "removed": "", "added": "the "},
+        {"op": "insert", "start": 6, "end": 6, "final_start": 10, "final_end": 14, "removed": "", "added": " one"},
+    ]
+
+
+def test_what_was_only_spaced_differently_is_an_edit_and_no_preference() -> None:
+    found = labels(decision(1, "modify", 0, "first\n"))
+    assert found.edits["kept"].to_pylist() == [1.0]
+    assert "edit" not in found.preferences["kind"].to_pylist()
+
+
 @st.composite
 def _decisions(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from([d.value for d in Decision]))
@@ -179,7 +227,11 @@ def _decisions(draw: st.DrawFn) -> dict[str, Any]:
 def test_no_interaction_is_lost(drawn: list[dict[str, Any]]) -> None:
     rows = [row | {"event_id": f"e{i}", "suggestion_id": f"s{i}"} for i, row in enumerate(drawn)]
     found = labels(*rows, share=0.4)
-    taught = set(found.demonstrations["event_id"].to_pylist()) | set(found.preferences["event_id"].to_pylist())
+    taught = {
+        event
+        for rows in (found.demonstrations, found.preferences, found.unpaired)
+        for event in rows["event_id"].to_pylist()
+    }
     assert len(taught) == found.taught
     assert found.taught + sum(found.set_aside.values()) == len(rows)
     for column in ("chosen", "rejected"):

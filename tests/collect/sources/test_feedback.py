@@ -255,4 +255,5 @@ def test_what_a_person_changed_between_two_imports_replaces_what_they_had_said(h
     labels = derive(rows, held_out_share=0.0)
     lived = {row["superseded_at"] for row in labels.demonstrations.to_pylist()}
     assert (rows.num_rows, lived) == (3, {None, datetime(2026, 1, 5, 9, 0, 2, 500_000, tzinfo=UTC)})
-    assert labels.set_aside == {"rejected: no preferred text": 1}
+    assert labels.set_aside == {}
+    assert set(labels.unpaired["label"].to_pylist()) == {"desirable", "undesirable"}
