@@ -344,9 +344,9 @@ def shifted(table: str, rows: pa.Table, day: date, batch: str) -> pa.Table:
 
 def unread(home: Home, day: date) -> int:
     """What the sensor asks all the time: is there anything to build or to judge."""
-    from loop.collect import landing
+    from loop.collect import arrivals
 
-    return len(landing.unread(home.state)) + 1
+    return len(arrivals.unread(home.state)) + 1
 
 
 def main() -> None:

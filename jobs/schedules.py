@@ -8,7 +8,7 @@ import dagster as dg
 from assets.partitions import batch_key
 from jobs.jobs import daily_data, learn, retain, tidy
 from loop import config
-from loop.collect import landing
+from loop.collect import arrivals
 from loop.home import open_home
 from loop.schema import WORKFLOWS
 
@@ -21,7 +21,7 @@ def daily_data_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.Ru
     """
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     with open_home(config.load()) as home:
-        late = [(key, mark) for key, mark in landing.unread(home.state) if key[0] < day]
+        late = [(key, mark) for key, mark in arrivals.unread(home.state) if key[0] < day]
     for workflow in WORKFLOWS:
         yield dg.RunRequest(run_key=f"{day}|{workflow}", partition_key=batch_key(day, workflow))
     for key, mark in late:

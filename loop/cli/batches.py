@@ -53,13 +53,13 @@ def hold_release(
     json: bool = output.Json,
 ) -> None:
     """Let a held batch through, with author, time and reason; then run its data job again."""
-    from loop.collect import landing
+    from loop.collect import arrivals
     from loop.validate import verdicts
 
     workflow_of(workflow)
     with open_home(config.load()) as home:
         verdict = verdicts.release(home.state, day.date(), workflow, reason=reason, author=getpass.getuser())
-        more = (day.date(), workflow) in dict(landing.unread(home.state))
+        more = (day.date(), workflow) in dict(arrivals.unread(home.state))
     if json:
         output.emit_json(verdict | {"more_has_landed": more})
         return

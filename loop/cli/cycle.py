@@ -12,7 +12,7 @@ import typer
 from loop import config, schema
 from loop import cycle as stages
 from loop.cli import output
-from loop.collect import landing
+from loop.collect import arrivals
 from loop.errors import BadInputError
 from loop.home import Home, open_home
 
@@ -34,7 +34,7 @@ def cycle(
         raise BadInputError(f"expected days from {schema.FIRST_DAY} to today, got --from {start} --to {end}")
     settings = config.load()
     with open_home(settings) as home, contextlib.ExitStack() as stack:
-        partitions = landing.partitions(home.state, start, end, workflows)
+        partitions = arrivals.partitions(home.state, start, end, workflows)
         if not partitions:
             raise BadInputError(
                 f"nothing has landed from {start} to {end} for {', '.join(workflows)}: `loop import` first"

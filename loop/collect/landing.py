@@ -14,12 +14,23 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
 
 from loop import schema
 from loop.collect import quarantine
-from loop.collect.events import CLIENT, LANDED, LINE_BYTES, Event, EventError, Reason, decode, digests, to_table
-from loop.collect.files import Files, Kind, Known, Partition, bringing, claim, landed, merge, paths, put, table
+from loop.collect.events import (
+    CLIENT,
+    LANDED,
+    LINE_BYTES,
+    Event,
+    EventError,
+    Reason,
+    decode,
+    digests,
+    seal,
+    sealed,
+    to_table,
+)
+from loop.collect.files import Files, Kind, Known, Partition, bringing, claim, landed, merge, paths, put
 from loop.collect.imported import Count, Imported
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Record
@@ -85,7 +96,16 @@ def land(  # noqa: PLR0913 - what is brought, where to, and by which rules
     keys = () if pseudonymised else settings.ring("pseudonym")
     with bringing(settings, state, source=source, name=name) as files:
         find = recogniser(settings.privacy)
-        batch = _Import(files, source=source, name=name, now=now, contract=contract, keys=keys, find=find)
+        batch = _Import(
+            files,
+            source=source,
+            name=name,
+            now=now,
+            contract=contract,
+            keys=keys,
+            seal=settings.secret("content"),
+            find=find,
+        )
         for chunk in _chunks(records):
             batch.take(chunk)
     for day, workflow in sorted(batch.filed):
@@ -105,6 +125,8 @@ class _Import:
     contract: Contract
     keys: tuple[bytes, ...]
     """Of pseudonyms, the current one first; none where the records bear pseudonyms."""
+    seal: bytes
+    """Of the digests of contents."""
     find: Find | None
     """What finds personal data; None if none is to be masked."""
     read: int = 0
@@ -155,7 +177,8 @@ class _Import:
             except EventError as error:
                 refused.append(Refusal(record, [error.reason.value], str(error)))
         rows = to_table(events, key=self.keys[0] if self.keys else None, source=self.source, now=self.now)
-        return rows.append_column("_record", pa.array(places, pa.int64())), refused
+        rows = rows.append_column("_record", pa.array(places, pa.int64())).append_column("_sent", rows["content"])
+        return seal(rows, self.seal), refused
 
     def _masked(self, rows: pa.Table) -> tuple[pa.Table, dict[int, Counter[str]]]:
         """The rows with their texts masked, and what was masked in which record."""
@@ -166,22 +189,27 @@ class _Import:
         return done.rows, dict(zip(places, done.counts.values(), strict=True))
 
     def _verdicts(self, chunk: Sequence[Record], rows: pa.Table) -> list[Known]:
-        """What is known of each row. A conflict may be the same event under a pseudonym from before a rotation."""
-        told = list(_columns(rows, "_record", "event_id", "content"))
-        verdicts = self.files.known([(event_id, content) for _, event_id, content in told])
-        if len(self.keys) > 1 and Known.CONFLICT in verdicts:
-            other = [i for i, verdict in enumerate(verdicts) if verdict is Known.CONFLICT]
-            before = self.files.contents(told[i][1] for i in other)
-            for i in other:
-                place, event_id, _ = told[i]
-                if before.get(event_id) in digests(decode(chunk[place].raw), self.keys[1:]):
-                    verdicts[i] = Known.DUPLICATE
+        """What is known of each row.
+
+        A conflict may be the same event under a pseudonym from before a rotation, or its digest from before digests
+        were sealed.
+        """
+        told = list(_columns(rows, "_record", "event_id", "content", "_sent"))
+        verdicts = self.files.known([(event_id, content) for _, event_id, content, _ in told])
+        other = [i for i, verdict in enumerate(verdicts) if verdict is Known.CONFLICT]
+        before = self.files.contents(told[i][1] for i in other) if other else {}
+        for i in other:
+            place, event_id, _, sent = told[i]
+            former = digests(decode(chunk[place].raw), self.keys[1:])
+            if before.get(event_id) in {sent, *former, *(sealed(content, self.seal) for content in former)}:
+                verdicts[i] = Known.DUPLICATE
         return verdicts
 
     def _set_aside(self, refused: Sequence[Refusal]) -> None:
         refused = sorted(refused, key=lambda refusal: (refusal.record.path or "", refusal.record.line))
         rows, *former = (
-            quarantine.of_records(refused, key=key, source=self.source, name=self.name, now=self.now)
+            quarantine.of_records(refused, key=key, seal=mine, source=self.source, name=self.name, now=self.now)
+            for mine in (self.seal, None)  # None: ids from before they were sealed
             for key in self.keys or (None,)
         )
         verdicts = self.files.known([(key, key) for key in rows["quarantine_id"].to_pylist()])
@@ -225,67 +253,6 @@ class _Import:
 
 
 # -- what has landed --------------------------------------------------------------------------------------------------
-
-
-def partitions(state: State, first: date, last: date, workflows: Sequence[str] = schema.WORKFLOWS) -> list[Partition]:
-    """Days and workflows of a range in which events have landed, in order."""
-    landings = table("landings")
-    query = sa.select(landings.c.day, landings.c.workflow).where(
-        landings.c.kind == Kind.EVENTS.value,
-        landings.c.day.between(first, last),
-        landings.c.workflow.in_(list(workflows)),
-    )
-    with state.engine.connect() as connection:
-        found = {(row.day, row.workflow) for row in connection.execute(query)}
-    return sorted(found, key=lambda partition: (partition[0], schema.WORKFLOWS.index(partition[1])))
-
-
-def partitions_of(state: State, wanted: Iterable[Partition]) -> list[Partition]:
-    """Those of the wanted days and workflows in which anything has landed, in order."""
-    landings = table("landings")
-    query = sa.select(landings.c.day, landings.c.workflow).where(
-        sa.tuple_(landings.c.day, landings.c.workflow).in_(list(wanted))
-    )
-    with state.engine.connect() as connection:
-        return sorted({(row.day, row.workflow) for row in connection.execute(query)})
-
-
-def unread(state: State) -> list[tuple[Partition, str]]:
-    """Days and workflows of which something has landed that their batch does not hold, or that no verdict was on.
-
-    In order, each with a mark that is another as soon as there is more to read. Asked of what was read and judged, not
-    of clocks: what lands while a batch is built or judged is never taken for judged.
-    """
-    landings, builds, batches = table("landings"), table("builds"), table("batches")
-    here = (
-        sa.select(landings.c.day, landings.c.workflow, sa.func.sum(landings.c.rows).label("rows"))
-        .where(landings.c.kind == Kind.EVENTS.value)
-        .group_by(landings.c.day, landings.c.workflow)
-        .subquery()
-    )
-    judged = (
-        sa.select(batches.c.day, batches.c.workflow, batches.c.digest)
-        .distinct(batches.c.day, batches.c.workflow)
-        .order_by(batches.c.day, batches.c.workflow, batches.c.attempt.desc())
-        .subquery()
-    )
-    query = (
-        sa.select(here.c.day, here.c.workflow, here.c.rows, builds.c.digest)
-        .outerjoin(builds, sa.and_(builds.c.day == here.c.day, builds.c.workflow == here.c.workflow))
-        .outerjoin(judged, sa.and_(judged.c.day == here.c.day, judged.c.workflow == here.c.workflow))
-        .where(
-            sa.or_(
-                builds.c.landed.is_distinct_from(here.c.rows),
-                judged.c.digest.is_(None),
-                judged.c.digest != builds.c.digest,
-            )
-        )
-    )
-    with state.engine.connect() as connection:
-        found = [
-            ((row.day, row.workflow), f"{row.rows} {row.digest or 'never read'}") for row in connection.execute(query)
-        ]
-    return sorted(found)
 
 
 def merge_files(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> None:

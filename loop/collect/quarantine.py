@@ -32,23 +32,34 @@ class Refusal:
     explanation: str
 
 
-def of_records(refusals: Sequence[Refusal], *, key: bytes | None, source: str, name: str, now: datetime) -> pa.Table:
+def of_records(  # noqa: PLR0913 - one argument a fact
+    refusals: Sequence[Refusal],
+    *,
+    key: bytes | None,
+    seal: bytes | None = None,
+    source: str,
+    name: str,
+    now: datetime,
+) -> pa.Table:
     """Refused records as rows of `quarantine`, raw ids masked with `key`; without one they are masked already.
 
     A row is filed under the day and workflow that it names, as far as it names any: else under the day of `now` and
-    `schema.UNPLACED`. Its id is a digest of what it is and where it stood, so the same file gives the same ids.
+    `schema.UNPLACED`. Its id is a digest of what it is and where it stood, so the same file gives the same ids; under
+    the home's key `seal`, for personal data that is masked in what is stored could be tried out against it.
     """
-    return from_rows([_row(refusal, key, source, name, now) for refusal in refusals], schema.QUARANTINE)
+    return from_rows([_row(refusal, key, seal, source, name, now) for refusal in refusals], schema.QUARANTINE)
 
 
-def _row(refusal: Refusal, key: bytes | None, source: str, name: str, now: datetime) -> dict[str, Any]:
+def _row(  # noqa: PLR0913, PLR0917 - one argument a fact
+    refusal: Refusal, key: bytes | None, seal: bytes | None, source: str, name: str, now: datetime
+) -> dict[str, Any]:
     record, fault = refusal.record, refusal.record.fault
     raw, fields = mask(record.raw, key)
     path = record.path or name
     workflow = fault.workflow if fault and fault.workflow else fields.get("workflow")
     event_id = fields.get("event_id")
     return {
-        "quarantine_id": _id(raw, *refusal.reasons, source, path, str(record.line)),
+        "quarantine_id": _id(raw, *refusal.reasons, source, path, str(record.line), seal=seal),
         "event_id": _printable(event_id) if isinstance(event_id, str) else None,
         "day": (fault and fault.day) or _day(fields.get("shown_at"), now) or now.date(),
         "workflow": workflow if workflow in schema.WORKFLOWS else schema.UNPLACED,
@@ -91,9 +102,10 @@ def unresolved(state: State, rows: pa.Table, day: date, workflow: str) -> pa.Tab
     return rows.filter(pc.invert(pc.is_in(rows["quarantine_id"], gone))) if len(gone) else rows
 
 
-def _id(*parts: str) -> str:
+def _id(*parts: str, seal: bytes | None = None) -> str:
     """BLAKE2b-128 of the parts, told apart from a client's event id by its prefix."""
-    return f"q_{hashlib.blake2b(msgspec.json.encode([_printable(p) for p in parts]), digest_size=16).hexdigest()}"
+    told = msgspec.json.encode([_printable(part) for part in parts])
+    return f"q_{hashlib.blake2b(told, key=seal or b'', digest_size=16).hexdigest()}"
 
 
 def _day(shown_at: object, now: datetime) -> date | None:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from loop.collect import landing, outcomes, spool
+from loop.collect import arrivals, landing, outcomes, spool
 from loop.collect.files import Partition
 from loop.collect.imported import Imported
 from loop.collect.outcomes import Landed
@@ -180,7 +180,7 @@ def _move(settings: Settings, lake: Lake, state: State, segments: list[Path]) ->
         pseudonymised=True,
     )
     results = outcomes.land(settings, state, reading.outcomes, source=SOURCE, name=name)
-    reached = landing.partitions_of(state, reading.touched)
+    reached = arrivals.partitions_of(state, reading.touched)
     for day, workflow in reached:
         batches.extend(settings, lake, state, day, workflow)
     for segment in segments:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from loop.collect import landing, quarantine
-from loop.collect.events import CLIENT, Event, EventError, Reason, decode, to_table
+from loop.collect.events import CLIENT, Event, EventError, Reason, decode, seal, to_table
 from loop.collect.files import Partition
 from loop.collect.record import Record
 from loop.config import Settings
@@ -248,7 +248,7 @@ def _land(  # noqa: PLR0913, PLR0917 - the rows of a home
     if not read:
         return
     table = to_table([one.event for one in read], key=None, source=NAME, now=datetime.now(UTC))
-    table = table.append_column("_place", pa.array(range(len(read)), pa.int64()))
+    table = seal(table, settings.secret("content")).append_column("_place", pa.array(range(len(read)), pa.int64()))
     good, bad = contract.split(table, now=datetime.now(UTC))
     for place, breaches, explanation in _columns(bad, "_place", "breaches", "explanation"):
         row = read[place].row

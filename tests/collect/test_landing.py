@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from loop import schema
 from loop.collect import events as events_module
 from loop.collect import landing, quarantine, sources
+from loop.collect.arrivals import partitions
 from loop.collect.events import Reason, pseudonym
 from loop.collect.imported import Imported
-from loop.collect.landing import events, extend_quarantine, land, partitions, rebuild_quarantine
+from loop.collect.landing import events, extend_quarantine, land, rebuild_quarantine
 from loop.collect.record import Fault, Record
 from loop.collect.sources import jsonl
 from loop.config import Settings

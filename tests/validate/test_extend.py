@@ -18,7 +18,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from loop import lake as lakes
-from loop.collect import files, landing, outcomes, quarantine
+from loop.collect import arrivals, files, landing, outcomes, quarantine
 from loop.collect.spool import Spool
 from loop.home import Home
 from loop.lake import Lake
@@ -253,8 +253,8 @@ def test_a_lake_that_was_set_back_or_lost_gets_everything_again(home: Home, tmp_
     made = build(home, home.lake, day)
     told = {"status": BatchStatus.ACCEPTED, "quarantined": 0, "reasons": [], "author": "test", "run_id": None}
     home.state.record_batch(day=day, workflow="comms", digest=made.digest, rows=made.rows, **told)
-    assert landing.unread(home.state) == []
+    assert arrivals.unread(home.state) == []
     table.rename(tmp_path / "lost")
     assert after_draining(3) == ["0", "1", "2", "3"]
-    assert [partition for partition, _ in landing.unread(home.state)] == [(day, "comms")], "its batch went with it"
+    assert [partition for partition, _ in arrivals.unread(home.state)] == [(day, "comms")], "its batch went with it"
     spool.close()

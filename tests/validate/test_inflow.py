@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from loop.collect import files, landing, outcomes
+from loop.collect import arrivals, files, landing, outcomes
 from loop.collect.spool import Spool, sealed
 from loop.home import Home
 from loop.validate import batches, contract, inflow, verdicts
@@ -187,20 +187,20 @@ def test_a_clock_that_was_set_back_sets_nothing_aside_for_good(home: Home, spool
 def test_what_lands_while_its_batch_is_judged_waits_to_be_judged(home: Home, spool: Spool) -> None:
     segment(spool, an_event(1))
     drained(home)
-    assert [key for key, _ in landing.unread(home.state)] == [(DAY, "comms")]  # no batch yet
+    assert [key for key, _ in arrivals.unread(home.state)] == [(DAY, "comms")]  # no batch yet
     first = batches.build(home.settings, home.lake, home.state, DAY, "comms")
-    assert [key for key, _ in landing.unread(home.state)] == [(DAY, "comms")]  # not judged
+    assert [key for key, _ in arrivals.unread(home.state)] == [(DAY, "comms")]  # not judged
     segment(spool, an_event(2))
     drained(home)  # while, say, another run is about to judge the batch
     judged = verdicts.judge(home.settings, home.lake, home.state, DAY, "comms")
     assert judged.report.rows == 1
     [verdict] = home.state.batches(DAY, DAY)
     assert verdict["digest"] == first.digest
-    [(key, mark)] = landing.unread(home.state)
+    [(key, mark)] = arrivals.unread(home.state)
     assert (key, mark.split()[0]) == ((DAY, "comms"), "2")
     batches.build(home.settings, home.lake, home.state, DAY, "comms")
     verdicts.judge(home.settings, home.lake, home.state, DAY, "comms")
-    assert landing.unread(home.state) == []
+    assert arrivals.unread(home.state) == []
 
 
 def files_of(home: Home) -> set[str]:
