@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     studio_env: Path | None = None
     """Folder of the environment that Label Studio is installed in (1 GB), as for several homes to share; by default
     `studio/env` of the home."""
+    studio_poll_seconds: float = Field(default=30.0, ge=1.0)
+    """Seconds after which `loop studio up` asks for answers though nobody said that there are any."""
 
     @field_validator("home", "tls_certificate", "tls_key", "studio_env", mode="after")
     @classmethod

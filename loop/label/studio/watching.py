@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
 
 from loop.config import Settings
 from loop.errors import LoopError
@@ -15,9 +14,6 @@ from loop.label.studio.rest import Rest
 from loop.lake import Lake
 from loop.services.studio import locate
 from loop.state import State
-
-POLL_SECONDS: Final = 30.0
-"""Seconds after which answers are asked for though nobody said that there are any."""
 
 
 class Watching:
@@ -45,4 +41,4 @@ class Watching:
             self._nudged = nudged  # as it was before: what came meanwhile is pulled next time
             if done.answers or done.undone:
                 self._tell(done)
-        self._due = time.monotonic() + POLL_SECONDS
+        self._due = time.monotonic() + self._settings.studio_poll_seconds
