@@ -137,7 +137,7 @@ def enter(running: Running, token: str) -> Person:
 
 
 @contextlib.contextmanager
-def labelling(urls: Urls, folder: Path) -> Iterator[tuple[Home, Running]]:
+def labelling(urls: Urls, folder: Path, **given: Any) -> Iterator[tuple[Home, Running]]:
     """A home on a database of its own, and its front."""
     server, name = make_url(urls.loop), f"labelling_{uuid.uuid4().hex[:12]}"
     plain = server.set(drivername="postgresql")
@@ -148,7 +148,7 @@ def labelling(urls: Urls, folder: Path) -> Iterator[tuple[Home, Running]]:
         cursor.execute(f"CREATE DATABASE {name}")
         try:
             url = plain.set(database=name).render_as_string(hide_password=False)
-            settings = Settings(home=folder / "home", postgres_url=url)
+            settings = Settings(home=folder / "home", postgres_url=url, **given)
             with open_home(settings) as home, serving(settings) as running:
                 yield home, running
         finally:

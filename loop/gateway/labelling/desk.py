@@ -280,7 +280,6 @@ class Desk:
         )
 
     def _stopped(self, asked: Asked, stop: Stop, until: datetime | None) -> Reply:
-        person = _person(asked)
         heading, lines = {
             Stop.ENOUGH: (
                 "That is enough for today",

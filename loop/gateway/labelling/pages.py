@@ -186,7 +186,7 @@ def _minutes(value: float) -> str:
 
 
 def _amount(value: float) -> str:
-    return f"{value:,.2f}" if value >= 0.1 else f"{value:,.3f}"
+    return f"{value:,.2f}" if value >= 0.1 or not value else f"{value:,.3f}"
 
 
 def _percent(value: float) -> str:

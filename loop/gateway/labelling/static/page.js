@@ -60,6 +60,7 @@ function act(target) {
   } else if (target.matches("summary")) {
     const details = target.parentElement;
     details.open = !details.open;
+    if (details.open) details.scrollIntoView({ block: "nearest" });
     (details.open ? details.querySelector("input:not([type=hidden])") : document.querySelector("#main")).focus();
   } else {
     target.click();
