@@ -71,7 +71,7 @@ def _preferred(lake: Lake, day: date, workflow: str, accepted: Sequence[str], mo
     """  # noqa: S608
     with lake.partition("preferences", day=day, workflow=workflow, view="preferences") as connection:
         connection.register("accepted", pa.table({"batch": pa.array(accepted, pa.string())}))
-        return connection.sql(query).to_arrow_table().cast(_PAIRS)
+        return connection.sql(query).to_arrow_table().cast(PAIRS)
 
 
 def _labelled(lake: Lake, days: tuple[date, date], workflow: str, accepted: Sequence[str]) -> pa.Table:
@@ -107,7 +107,7 @@ def _labelled(lake: Lake, days: tuple[date, date], workflow: str, accepted: Sequ
                 if lean
                 else []
             )
-    return pa.Table.from_pylist(rows, schema=_PAIRS)
+    return pa.Table.from_pylist(rows, schema=PAIRS)
 
 
-_PAIRS: Final = pa.schema([(name, pa.float64() if name == "weight" else pa.string()) for name in _COLUMNS])
+PAIRS: Final = pa.schema([(name, pa.float64() if name == "weight" else pa.string()) for name in _COLUMNS])
