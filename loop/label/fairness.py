@@ -91,7 +91,8 @@ class Times:
         """How long a task of that kind takes whose texts have so many characters."""
         middle, spread, answers = self._cells[Kind(kind), int(np.searchsorted(EDGES, chars, side="right"))]
         log = math.log(_assumed(kind, chars)) + middle
-        half = 1.96 * 1.2533 * spread / math.sqrt(answers + PRIOR)  # a median's standard error is 1.2533 of a mean's
+        # A median's standard error is 1.2533 of a mean's. What was assumed makes the estimate no surer than its answers.
+        half = 1.96 * 1.2533 * spread / math.sqrt(max(answers, PRIOR))
         return Time(math.exp(log), math.exp(log - half), math.exp(log + half), answers)
 
 

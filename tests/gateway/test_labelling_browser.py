@@ -265,7 +265,7 @@ def test_everything_else_by_pictures_and_without_scripts(home: Home, running: Ru
     desk.page.goto(f"{desk.url}/label/work")
     desk.page.click("summary:has-text('Contest it')")
     desk.page.fill(
-        "textarea[name=argument]", "It says when to come, what it costs and where it is: nothing is missing."
+        "textarea[name=argument]", "It says when to come and what it costs: nothing is missing."
     )
     desk.page.click("button:has-text('Send the appeal')")
     desk.picture("work")
