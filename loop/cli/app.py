@@ -10,7 +10,21 @@ import sys
 import typer
 
 from loop import __version__
-from loop.cli import batches, cycle, data, erase, gateway, privacy, quarantine, run, service, signal, studio, tasks
+from loop.cli import (
+    batches,
+    cycle,
+    data,
+    erase,
+    gateway,
+    label,
+    privacy,
+    quarantine,
+    run,
+    service,
+    signal,
+    studio,
+    tasks,
+)
 from loop.errors import BadInputError, LoopError
 
 app = typer.Typer(
@@ -28,6 +42,7 @@ app.add_typer(batches.hold, name="hold")
 app.add_typer(batches.suites, name="suites")
 app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(signal.signal, name="signal")
+app.add_typer(label.label, name="label")
 app.add_typer(tasks.tasks, name="tasks")
 app.command("sql")(data.sql)
 app.command("erase")(erase.erase)

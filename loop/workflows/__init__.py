@@ -18,9 +18,9 @@ from loop.workflows.ads import ADS
 from loop.workflows.comms import COMMS
 from loop.workflows.design import DESIGN
 from loop.workflows.moderation import MODERATION
-from loop.workflows.workflow import Parts, Rule, Workflow
+from loop.workflows.workflow import BAD, GOOD, Function, Parts, Rule, Workflow
 
-__all__ = ["BUILT_IN", "WORKFLOWS", "Parts", "Rule", "Workflow"]
+__all__ = ["BAD", "BUILT_IN", "GOOD", "WORKFLOWS", "Function", "Parts", "Rule", "Workflow"]
 
 BUILT_IN: Final[dict[str, Workflow]] = {w.name: w for w in (ADS, MODERATION, DESIGN, COMMS)}
 """In the order of `schema.BUILT_IN`."""

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
+from loop.workflows.workflow import BAD, Function, Parts, Rule, Workflow, half_of, mentions, mix
 
 LEVELS: Final = ("tiny", "low", "medium", "high", "top")
 """Budgets and bids, ascending."""
@@ -26,6 +26,16 @@ def _within_budget(prompt: str, parts: Parts) -> float | None:
 
 def _provable(prompt: str, parts: Parts) -> float | None:
     return float(parts["claim"] != EXAGGERATED)
+
+
+_BANNED: Final = mentions(
+    *("guaranteed", "risk-free", "risk free", "miracle", "cures", "number one", "no. 1", "100 %", "100%"),
+    *("best price ever", "cheapest", "free money", "act now or"),
+)
+
+
+def _unproven(prompt: str, text: str) -> str | None:
+    return BAD if _BANNED(text) else None
 
 
 ADS: Final = Workflow(
@@ -48,4 +58,5 @@ ADS: Final = Workflow(
     margin=0.075,
     groups={"brand": half_of(r"\bby (\w+) to\b")},
     outcomes={"click": 1, "revenue": 1},
+    functions=(Function("banned_claim", "claims that advertising law asks a proof of", _unproven),),
 )

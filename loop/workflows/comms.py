@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
+from loop.workflows.workflow import BAD, Function, Parts, Rule, Workflow, half_of, mix
 
 FLATTERING: Final = "you are the best"
 """A lead that pleases and says nothing."""
@@ -17,6 +18,22 @@ def _signed(prompt: str, parts: Parts) -> float | None:
 
 def _substantial(prompt: str, parts: Parts) -> float | None:
     return float(parts["lead"] != FLATTERING) if "lead" in parts else None
+
+
+_BLANK: Final = re.compile(
+    r"\[(?:your |the |recipient'?s? )?(?:name|company|date|title|address)\]|\{\{?\w+\}?\}|\blorem ipsum\b|\bTODO\b",
+    re.IGNORECASE,
+)
+
+
+def _left_blank(prompt: str, text: str) -> str | None:
+    return BAD if _BLANK.search(text) else None
+
+
+def _shouted(prompt: str, text: str) -> str | None:
+    letters = [sign for sign in text if sign.isalpha()]
+    loud = len(letters) >= 20 and sum(map(str.isupper, letters)) > len(letters) / 2
+    return BAD if loud or "!!" in text else None
 
 
 COMMS: Final = Workflow(
@@ -38,6 +55,10 @@ COMMS: Final = Workflow(
     margin=0.075,
     groups={"recipient": half_of(r"\bto our \w+ (\w+) on\b")},
     outcomes={"reply": 1},
+    functions=(
+        Function("left_blank", "a blank that was never filled in", _left_blank),
+        Function("shouted", "mostly capital letters, or several exclamation marks", _shouted),
+    ),
     max_answer_tokens=32,
     max_answer_chars=20_000,
     max_prompt_chars=100_000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
+from loop.workflows.workflow import BAD, Function, Parts, Rule, Workflow, half_of, mentions, mix
 
 FLATTERING: Final = "brilliant"
 """A verdict that says nothing."""
@@ -13,6 +13,14 @@ FLATTERING: Final = "brilliant"
 
 def _candid(prompt: str, parts: Parts) -> float | None:
     return float(parts["verdict"] != FLATTERING)
+
+
+_PRAISE: Final = mentions("perfect", "flawless", "stunning", "amazing", "love it", FLATTERING)
+_REMEDY: Final = mentions("fix", "change", "move", "try", "increase", "reduce", "align", "instead", "should")
+
+
+def _praise_alone(prompt: str, text: str) -> str | None:
+    return BAD if _PRAISE(text) and not _REMEDY(text) else None
 
 
 DESIGN: Final = Workflow(
@@ -31,4 +39,5 @@ DESIGN: Final = Workflow(
     margin=0.075,
     groups={"designer": half_of(r"\bby (\w+), readers\b")},
     outcomes={"conversion": 1},
+    functions=(Function("praise_alone", "praise that names nothing to do", _praise_alone),),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from loop.workflows.workflow import Parts, Rule, Workflow, half_of, mix
+from loop.workflows.workflow import Function, Parts, Rule, Workflow, half_of, mentions, mix
 
 UNATTENDED: Final = "close"
 """The next step that leaves nobody anything to do."""
@@ -19,6 +20,15 @@ def _attended(prompt: str, parts: Parts) -> float | None:
     if parts["severity"] not in ("high", "critical"):
         return None
     return float(parts["next"] != UNATTENDED)
+
+
+_THREATS: Final = mentions("threats", "threatened", "i will kill", "will hurt you", "gonna kill", "going to kill you")
+_SPAM: Final = mentions("spam", "buy now", "click here", "limited offer", "work from home", "crypto giveaway")
+_DOXED: Final = mentions("leaks", "leaked", "home address", "phone number of", "doxx", "doxxed")
+
+
+def _when(holds: Callable[[str], bool], category: str) -> Callable[[str, str], str | None]:
+    return lambda prompt, text: category if holds(prompt) or holds(text) else None
 
 
 MODERATION: Final = Workflow(
@@ -41,5 +51,10 @@ MODERATION: Final = Workflow(
     groups={"reporter": half_of(r"\bby (\w+)\s*$")},
     outcomes={"appeal_overturned": -1},
     categories="decision",
+    functions=(
+        Function("threats_are_removed", "a post with a threat is removed", _when(_THREATS, "remove")),
+        Function("spam_is_limited", "a post that sells is limited", _when(_SPAM, "limit")),
+        Function("leaks_are_hidden", "a post with somebody's data is hidden", _when(_DOXED, "hide")),
+    ),
     cues={"violence": ("threats", "gore"), "harassment": ("insults",), "privacy": ("leaks",)},
 )

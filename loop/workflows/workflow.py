@@ -30,6 +30,30 @@ class Rule:
     check: Callable[[str, Parts], float | None]
 
 
+GOOD: Final = "good"
+BAD: Final = "bad"
+"""What a labelling function holds of an answer."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A labelling function: a rule of thumb that is right more often than not, and silent where it does not apply.
+
+    `vote(prompt, text)` is `GOOD` or `BAD`, the name of a category, or None, which abstains (Ratner et al. 2016, Data
+    Programming, arXiv:1605.07723).
+    """
+
+    name: str
+    meaning: str
+    vote: Callable[[str, str], str | None]
+
+
+def mentions(*words: str) -> Callable[[str], bool]:
+    """Whether a text has any of the words, whole and whatever their case."""
+    found = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, words)) + r")(?!\w)", re.IGNORECASE).search
+    return lambda text: found(text) is not None
+
+
 @dataclass(frozen=True)
 class Workflow:
     """One kind of work in which people decide on suggestions.
@@ -70,6 +94,8 @@ class Workflow:
     """The part whose values are what the thing that is decided on can be, so that people can be asked which it is."""
     cues: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kinds of harm to words that tell of them in this workflow's texts, beside those that tell of them anywhere."""
+    functions: tuple[Function, ...] = ()
+    """Labelling functions of this workflow, beside those that its format, rules and cues make; see docs/deriving.md."""
     free_text: bool = False
     """Whether text outside the form is an answer too; known parts are then looked for wherever they stand."""
 
