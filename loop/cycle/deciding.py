@@ -48,7 +48,8 @@ class Asked:
 
 def comparisons(home: Home, cycle: date, *, progress: Progress | None = None) -> Asked:
     """Answer the benchmark's items with challenger and champion, and lay the answers side by side, blind."""
-    with home.lake.pinned("benchmark"):  # an item that is erased meanwhile is looked for once it stands there
+    # What is erased meanwhile is looked for once it stands there: an item, and what others had been asked before.
+    with home.lake.pinned("benchmark", "comparisons"):
         return _comparisons(home, cycle, progress)
 
 

@@ -53,12 +53,13 @@ def items(day: date, workflow: str, prompts: Sequence[Messages]) -> list[dict[st
 
 def add_items(lake: Lake, day: date, workflow: str, prompts: Sequence[Messages]) -> int:
     """Add prompts to the benchmark of a workflow, as of `day`; how many are new to it."""
-    known = lake.read("benchmark", workflows=[workflow], columns=["item_id"])["item_id"].to_pylist()
-    rows = [row for row in items(day, workflow, prompts) if row["item_id"] not in set(known)]
-    if rows:
-        there = lake.read("benchmark", days=(day, day), workflows=[workflow])
-        together = pa.concat_tables([there, from_rows(rows, schema.BENCHMARK)])
-        lake.overwrite("benchmark", together, day=day, workflow=workflow)
+    with lake.pinned("benchmark"):  # what is erased meanwhile is looked for once it stands there
+        known = lake.read("benchmark", workflows=[workflow], columns=["item_id"])["item_id"].to_pylist()
+        rows = [row for row in items(day, workflow, prompts) if row["item_id"] not in set(known)]
+        if rows:
+            there = lake.read("benchmark", days=(day, day), workflows=[workflow])
+            together = pa.concat_tables([there, from_rows(rows, schema.BENCHMARK)])
+            lake.overwrite("benchmark", together, day=day, workflow=workflow)
     return len(rows)
 
 
