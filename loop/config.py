@@ -97,6 +97,25 @@ class Settings(BaseSettings):
     break_minutes: int = Field(default=5, ge=0)
     """How long it is; 0: no breaks are asked for."""
 
+    # -- synthetic rows ---------------------------------------------------------------------------------------------
+
+    synthetic_share: float = Field(default=0.1, ge=0.0, lt=0.5)
+    """Greatest share of a training set's demonstrations that is synthetic; 0: none, whatever was made."""
+    synthesis_thin: int = Field(default=50, ge=1)
+    """Real demonstrations below which a slice of a workflow counts as thin."""
+    synthesis_url: str | None = None
+    """An OpenAI-compatible server that writes them instead of the champion, as `http://host/v1`; its key, if it wants
+    one, is read from `LOOP_SECRET_SYNTHESIS`."""
+    synthesis_model: str | None = None
+    """Model to ask of that server; unset, the name of the workflow."""
+
+    # -- what labels cost -------------------------------------------------------------------------------------------
+
+    decision_cost: float = Field(default=0.02, ge=0.0)
+    """What a decision at work costs as a label, in `pay_currency`: its collection and a moment of somebody's time."""
+    answer_cost: float = Field(default=0.10, ge=0.0)
+    """What an answer costs of somebody of whom neither pay nor time is known, in `pay_currency`."""
+
     # -- the gateway ------------------------------------------------------------------------------------------------
 
     gateway_host: str = "127.0.0.1"
@@ -172,7 +191,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"expected origins as https://host or https://host:port, not {origin!r}")
         return origins
 
-    @field_validator("upstream_url", "studio_url", mode="after")
+    @field_validator("upstream_url", "synthesis_url", "studio_url", mode="after")
     @classmethod
     def _server(cls, given: str | None, info: ValidationInfo) -> str | None:
         if given is not None:
@@ -360,7 +379,7 @@ class Settings(BaseSettings):
         return os.environ.get(f"LOOP_SECRET_{name.upper()}") or None
 
 
-_KEPT_SECRET: Final = ("postgres_url", "upstream_url", "studio_url")
+_KEPT_SECRET: Final = ("postgres_url", "upstream_url", "studio_url", "synthesis_url")
 """Settings whose wrong value an error does not repeat, for a password may stand in it."""
 
 
