@@ -18,7 +18,7 @@ from loop.lake import Lake
 from loop.schema import Split
 from loop.state import State
 
-MOST: Final = 4_000
+MOST: Final = 1_200
 """Pairs that are learned from, the newest days first: what keeps a day's cost independent of history."""
 LEAST: Final = 20
 """Of fewer pairs nothing is learned."""

@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 
@@ -31,7 +30,10 @@ RIDGE: Final = 1.0
 """Precision of the prior on each weight, whose mean is 0."""
 RARE: Final = 2
 """A feature that fewer pairs have is left out: of free text that is most, and they tell nothing of other texts."""
-_CHUNK: Final = 4_096
+STEPS: Final = 20
+TOLERANCE: Final = 1e-3
+"""Change of a margin, in logits, below which it is settled."""
+_CHUNK: Final = 1_024
 _CROSS: Final = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -89,35 +91,51 @@ class Committee:
 def fit(pairs: Pairs, *, seed: int, members: int = MEMBERS, ridge: float = RIDGE) -> Committee:
     """A committee that learned from the pairs. With one member, there is no bootstrap: all that is known is in it."""
     features = differences(pairs.prompt, pairs.preferred, pairs.other)
-    used = np.flatnonzero(np.bincount(features.indices, minlength=BUCKETS) >= min(RARE, len(pairs)))
-    features = features[:, used]
+    met = np.bincount(features.indices, minlength=BUCKETS)
+    features = features[:, np.flatnonzero(met >= min(RARE, len(pairs)))]
+    alike = (features @ features.T).toarray().astype(np.float64) / ridge
     weights = np.zeros((BUCKETS, members), np.float32)
     rng = np.random.default_rng([seed, 4])
     clusters = int(pairs.cluster.max(initial=-1)) + 1
-    start = np.zeros(len(used))
     for k in range(members):
         drawn = np.bincount(rng.integers(clusters, size=clusters), minlength=clusters) if clusters else np.zeros(0)
-        times = np.ones(len(pairs)) if members == 1 else drawn[pairs.cluster]
-        start = logistic(features, pairs.weight * times, ridge, start)
-        weights[used, k] = start
+        weight = pairs.weight * (1.0 if members == 1 else drawn[pairs.cluster])
+        used = np.flatnonzero(weight > 0)
+        share = np.zeros(len(pairs))
+        share[used] = mode(alike[np.ix_(used, used)], weight[used])
+        weights[met >= min(RARE, len(pairs)), k] = features.T @ share / ridge
     return Committee(weights)
 
 
-def logistic(features: csr_matrix, weight: Reals, ridge: float, start: Reals) -> Reals:
-    """Weights under which each row's margin ought to be positive: penalised maximum likelihood."""
-    transposed = features.T.tocsr()
+def mode(covariance: Reals, weight: Reals) -> Reals:
+    """Penalised maximum likelihood of margins that ought to be positive, by Newton's method in the space of the pairs.
 
-    def loss(w: Reals) -> tuple[float, Reals]:
-        margin = features @ w
-        value = weight @ np.logaddexp(0.0, -margin) + 0.5 * ridge * (w @ w)
-        return float(value), transposed @ (-weight * expit(-margin)) + ridge * w
+    There are far fewer pairs than features. A logistic regression with a normal prior on its weights is a Gaussian
+    process with a linear kernel, and this its mode (Rasmussen and Williams 2006, Gaussian Processes for Machine
+    Learning, algorithm 3.1).
 
-    def curved(w: Reals, v: Reals) -> Reals:
-        share = expit(features @ w)
-        return np.asarray(transposed @ (weight * share * (1.0 - share) * (features @ v)) + ridge * v)
+    Args:
+        covariance: of the margins before anything is known of them.
+        weight: above 0; so many times each pair counts.
 
-    options = {"maxiter": 12, "xtol": 1e-3}
-    return np.asarray(minimize(loss, start, jac=True, hessp=curved, method="Newton-CG", options=options).x)
+    Returns:
+        How much of each pair's features the fitted weights hold, in units of their prior's variance.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+    from threadpoolctl import threadpool_limits
+
+    margin, share = np.zeros((2, len(weight)))
+    with threadpool_limits(1, user_api="blas"):  # two that wait for each other on a busy machine take longer
+        for _ in range(STEPS if len(weight) else 0):
+            curvature = weight * expit(margin) * expit(-margin)
+            root = np.sqrt(curvature)
+            target = curvature * margin + weight * expit(-margin)
+            inner = np.eye(len(weight)) + root[:, None] * covariance * root
+            share = target - root * cho_solve(cho_factor(inner), root * (covariance @ target))
+            before, margin = margin, covariance @ share
+            if np.abs(margin - before).max() < TOLERANCE:
+                break
+    return np.asarray(share)
 
 
 def differences(prompt: pa.Array, first: pa.Array, second: pa.Array) -> csr_matrix:
