@@ -24,9 +24,6 @@ Announce = Callable[[dict[str, str]], None]
 SERVERS = (*tools.SERVERS, *serving.SERVERS)
 """Every service that `up` runs but Postgres, in the order of starting."""
 
-PATIENCE = 180.0
-"""Seconds in which a server must answer, on a laptop that does something else too."""
-
 
 def up(settings: Settings, announce: Announce | None = None) -> None:
     """Runs Postgres, MLflow, the Dagster webserver and daemon and the gateway until Ctrl-C or SIGTERM, then stops them.
@@ -313,7 +310,7 @@ class _Running:
         )
 
     def _await_healthy(self, service: tools.Service) -> None:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + service.patience
         while time.monotonic() < until:
             if ended := self._ended():
                 name, title = next(iter(ended.items()))
@@ -322,7 +319,9 @@ class _Running:
                 if service.healthy():
                     return
             time.sleep(0.1)
-        raise LoopError(f"{service.title} did not answer within {PATIENCE:.0f} s; {_log(self.settings, service.name)}")
+        raise LoopError(
+            f"{service.title} did not answer within {service.patience:.0f} s; {_log(self.settings, service.name)}"
+        )
 
     def _ended(self) -> dict[str, str]:
         """Name and title of what must last and does not run.

@@ -137,6 +137,7 @@ def server(settings: Settings, port: int) -> Service:
         address,
         answers,
         lasting=True,
+        patience=900.0,  # a fresh database takes a minute or two, several where others want the processor too
         environment=_variables(settings, data),
     )
 

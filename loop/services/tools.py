@@ -208,6 +208,8 @@ class Service:
     """Whether a person has any use for its address."""
     lasting: bool = False
     """Whether it is started again where it ends by itself; else everything ends with it."""
+    patience: float = 180.0
+    """Seconds in which it must answer, on a laptop that does something else too."""
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     """All that it sees of the environment; None: what the others see."""
 
