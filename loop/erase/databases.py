@@ -36,6 +36,13 @@ _ROWS: Final = 2_000
 _SENTENCES: Final = frozenset({"reason", "reasons", "detail", "evidence"})
 """Columns of Loop's own tables in which words stand. All others hold keys, paths, digests, versions, scopes: what they
 hold of the subject went by the row, and nothing in them is masked."""
+_WRITTEN: Final = frozenset(
+    (table.name, column.name)
+    for table in schema.STATE.values()
+    for column in table.columns
+    if column.privacy is schema.Privacy.TEXT
+) | {("appeals", "answer")}
+"""Columns in which people who label write, and are written to."""
 _PATHS: Final = frozenset({"artifact_uri", "artifact_location", "source", "storage_location"})
 _TEXTS: Final = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
@@ -130,7 +137,7 @@ def _texts(connection: psycopg2.extensions.connection) -> list[tuple[str, str, s
     return [
         (table, column, kind)
         for table, column, kind in found
-        if (column in _SENTENCES if table in schema.STATE else column not in _PATHS)
+        if (column in _SENTENCES or (table, column) in _WRITTEN if table in schema.STATE else column not in _PATHS)
     ]
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BY: Final = {
     "employee": "employees",
+    "annotator": "employees",
+    "label_task_id": "label_tasks",
     "event_id": "events",
     "outcome_id": "outcomes",
     "item_id": "items",
@@ -27,7 +29,9 @@ BY: Final = {
 def columns(table: schema.Table) -> list[str]:
     """The columns that decide about a row of a table."""
     names = [c.name for c in table.columns if c.name in BY]
-    if "event_id" in names and "employee" in names:
+    if table.name == schema.LABEL_TASKS.name:
+        names.append("selected_at")  # a task may outlive the decision that it came from: then the person tells
+    elif "event_id" in names and "employee" in names:
         names.remove("employee")  # the events are told from the person's later ones, which are not meant
     elif "employee" in names and table.store is schema.Store.LAKE:
         names.append("day")
@@ -39,11 +43,13 @@ def columns(table: schema.Table) -> list[str]:
 def goes(table: schema.Table, rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
     """Of rows with at least `columns(table)`, whether each goes."""
     found = pa.chunked_array([pa.array([False] * rows.num_rows, pa.bool_())])
-    for name in (n for n in columns(table) if n != "day"):
+    for name in (n for n in columns(table) if n not in {"day", "selected_at"}):
         values = plan.named.suggestions if name == "suggestion_id" else plan.part(BY[name])
         mine = among(rows[name], values)
         if name == "employee" and plan.verifying:  # the day's sums may be made again from what came since
             mine = pc.and_(mine, pc.less(rows["day"], pa.scalar(plan.before.date())))
+        if name == "employee" and table.name == schema.LABEL_TASKS.name:
+            mine = pc.and_(mine, pc.less(rows["selected_at"], pa.scalar(plan.before)))
         found = pc.or_(found, mine)
     return found
 

@@ -35,7 +35,7 @@ class Needles:
 
     def __init__(self, subject: Subject, plan: Plan) -> None:
         named = plan.named
-        ids = {*named.events, *named.suggestions, *named.outcomes, *plan.quarantined}
+        ids = {*named.events, *named.suggestions, *named.outcomes, *plan.quarantined, *plan.label_tasks}
         own = {subject.given} if subject.telling else set()
         self.texts = spellings(own.union(subject.names, plan.texts, (key for key in ids if len(key) >= LONG)))
         self._patterns = list(_patterns(self.texts))

@@ -61,6 +61,8 @@ class Plan(msgspec.Struct):
     items: set[str] = set()
     """Benchmark items that ask word for word what only the subject asked."""
     comparisons: set[str] = set()
+    label_tasks: set[str] = set()
+    """What people were asked about what goes: their answers go with it."""
     texts: set[str] = set()
     """What the person wrote."""
     bases: dict[str, tuple[int, int]] = {}
@@ -199,6 +201,8 @@ def partitions(home: Home, name: str, plan: Plan) -> Counter[tuple[date, str]]:
         found.update(dict.fromkeys(zip(named["day"].to_pylist(), named["workflow"].to_pylist(), strict=True), 0))
         if "comparison_id" in deciding:
             plan.comparisons.update(mine["comparison_id"].to_pylist())
+        if "label_task_id" in deciding:
+            plan.label_tasks.update(mine["label_task_id"].to_pylist())
         if "outcome_id" in deciding:
             plan.named.outcomes.update(mine["outcome_id"].to_pylist())
         found.update(zip(mine["day"].to_pylist(), mine["workflow"].to_pylist(), strict=True))

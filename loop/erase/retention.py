@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from loop import schema
 from loop.collect.files import KNOWN_BY, Kind, bringing
@@ -17,6 +18,7 @@ from loop.home import Home
 from loop.train import dataset
 
 SETS = "training_sets"
+_TEXTS = postgresql.ARRAY(sa.Text())
 
 
 def retain(home: Home, *, today: date | None = None, step: Step = lambda _: None) -> Counter[str]:
@@ -51,10 +53,22 @@ def _table(home: Home, name: str, first: date) -> int:
                 for file in landings(home, kind, (day, workflow)):
                     _drop(home, kind, file)
             if (day, workflow) in old:
+                if name == schema.LABEL_TASKS.name:
+                    _answers(home, day, workflow)
                 home.lake.overwrite(name, schema.LAKE[name].empty(), day=day, workflow=workflow)
     if old:
         home.lake.scrub(name)
     return len(places)
+
+
+def _answers(home: Home, day: date, workflow: str) -> None:
+    """What was said of the tasks of a partition goes before them: afterwards nothing tells whose it is."""
+    there = home.lake.read("label_tasks", days=(day, day), workflows=[workflow], columns=["label_task_id"])
+    ids = there["label_task_id"].to_pylist()
+    with home.state.transaction() as connection:
+        for name in ("annotations", "gold", "appeals"):
+            table = home.state.tables[name]
+            connection.execute(sa.delete(table).where(table.c.label_task_id == sa.any_(sa.cast(ids, _TEXTS))))
 
 
 def _drop(home: Home, kind: Kind, file: sa.Row[tuple[str, str, str, date, str]]) -> None:

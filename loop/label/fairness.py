@@ -91,7 +91,7 @@ class Times:
         """How long a task of that kind takes whose texts have so many characters."""
         middle, spread, answers = self._cells[Kind(kind), int(np.searchsorted(EDGES, chars, side="right"))]
         log = math.log(_assumed(kind, chars)) + middle
-        # A median's standard error is 1.2533 of a mean's. What was assumed makes the estimate no surer than its answers.
+        # A median's standard error is 1.2533 of a mean's; what was assumed makes nothing surer than its answers do.
         half = 1.96 * 1.2533 * spread / math.sqrt(max(answers, PRIOR))
         return Time(math.exp(log), math.exp(log - half), math.exp(log + half), answers)
 

@@ -113,7 +113,7 @@ def test_the_interval_is_clopper_and_pearsons() -> None:
         ({"acceptable": 0.2, "limiting": 0.1}, "0 <= acceptable < limiting < 1, got 0.2 and 0.1"),
         ({"acceptable": 0.1, "limiting": 0.2, "producer": 0.0}, "between 0 and 1, got 0.0 and 0.1"),
         ({"acceptable": 0.1, "limiting": 0.2, "lot": 0}, "at least one item"),
-        ({"acceptable": 0.1, "limiting": 0.10001}, "no sample of up to 100,000 tells"),
+        ({"acceptable": 0.1, "limiting": 0.10001}, "no sample of up to 5,000 tells"),
     ],
 )
 def test_what_cannot_be_planned_is_said(asked: dict[str, float], told: str) -> None:

@@ -1,0 +1,156 @@
+"""What people were asked about a person's decisions, and what a person answered, goes with that person."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from loop import schema
+from loop.collect.events import pseudonym
+from loop.erase import Kind, Report, retain, run
+from loop.erase.subject import subject
+from loop.home import Home
+from loop.label import annotators, gold, tasks
+from loop.label.annotations import Annotation, record
+from loop.label.gold import Verdict
+from loop.label.tasks import Kind as Task
+from loop.label.tasks import Origin
+from loop.lake import from_rows
+from tests.rows import DAY, decision, event, land
+
+ANNA, BEN, EVE = "anna-4711", "ben-0815-labels", "eve-2300-labels"
+AT = datetime.now(UTC) - timedelta(hours=2)
+
+
+def question(home: Home, number: int, employee: str | None) -> dict[str, Any]:
+    """A task about a decision, or about none."""
+    who = {} if employee is None else {"event_id": f"{DAY}-e{number}", "employee": name(home, employee)}
+    texts = [f"what {employee} wrote {number}"]
+    row = {"kind": Task.RATING, "texts": texts, "options": ["bad", "good"], "reason": "random", "selected_at": AT}
+    return tasks.task(day=DAY, workflow="comms", origin=Origin.DECISION if employee else Origin.IMPORT, **row, **who)
+
+
+def name(home: Home, person: str) -> str:
+    return pseudonym(person, home.settings.secret("pseudonym"))
+
+
+def filled(home: Home) -> list[dict[str, Any]]:
+    """A decision of Anna and one of Carl; three tasks, known and answered by Ben and Eve, each with an appeal."""
+    land(home, [event(decision(n, "reject", employee=who), DAY) for n, who in ((1, ANNA), (2, "carl-9999"))], "d.jsonl")
+    rows = [question(home, 1, ANNA), question(home, 2, "carl-9999"), question(home, 3, None)]
+    tasks.add(home.lake, home.state, rows)
+    for person in (BEN, EVE):
+        annotators.add(home.settings, home.state, person=person, workflows=["comms"], author="lead")
+    table = home.state.tables["annotators"]
+    with home.state.transaction() as connection:
+        connection.execute(table.update().values(joined_at=AT - timedelta(days=1)))
+    for row in rows:
+        gold.put(home.state, row, label="good", reason="two experts", author="lead")
+        for person in (BEN, EVE):
+            told = {"label": "bad", "reason": f"{person} finds it dull", "content": None}
+            said = Annotation(row["label_task_id"], name(home, person), AT, "page", **told)
+            assert record(home.state, from_rows([row], schema.LABEL_TASKS), [said]).new == 1
+            gold.contest(home.state, row["label_task_id"], name(home, person), f"{person} says no")
+    labels = [
+        {
+            "label_task_id": row["label_task_id"],
+            "day": DAY,
+            "workflow": "comms",
+            "kind": "rating",
+            "label": "bad",
+            "confidence": 0.9,
+            "abstain": False,
+            "probabilities": [{"label": "bad", "probability": 0.9}, {"label": "good", "probability": 0.1}],
+            "answers": 2,
+            "method": "majority",
+            "aggregated_at": AT,
+        }
+        for row in rows
+    ]
+    home.lake.overwrite("task_labels", from_rows(labels, schema.TASK_LABELS), day=DAY, workflow="comms")
+    return rows
+
+
+def erase(home: Home, given: str, kind: Kind = Kind.EMPLOYEE) -> Report:
+    return run.erase(home, subject(home.settings, kind, given), reason="request 17", author="dpo")
+
+
+def held(home: Home, table: str) -> list[dict[str, Any]]:
+    rows: pa.Table = home.lake.read(table) if table in schema.LAKE else home.state.arrow(table)
+    return [dict(row) for row in rows.to_pylist()]
+
+
+def everything(home: Home) -> str:
+    return json.dumps([held(home, name) for name in schema.TABLES], default=str)
+
+
+def test_the_author_of_a_decision_takes_along_what_was_asked_and_answered_about_it(home: Home) -> None:
+    rows = filled(home)
+    report = erase(home, ANNA)
+    counts = {store: n for store, n in report.removed.items() if "label" in store or "state" in store}
+    assert counts == {
+        "lake/label_tasks": 1,
+        "lake/task_labels": 1,
+        "state/annotations": 2,
+        "state/gold": 1,
+        "state/appeals": 2,
+    }
+    left = {row["label_task_id"] for row in rows[1:]}
+    for table, of in (("label_tasks", 2), ("task_labels", 2), ("annotations", 4), ("gold", 2), ("appeals", 4)):
+        assert len(held(home, table)) == of, table
+        assert {row["label_task_id"] for row in held(home, table)} == left
+    assert len(held(home, "annotators")) == 2
+    assert rows[0]["label_task_id"] not in everything(home)
+    assert f"what {ANNA} wrote" not in everything(home)
+
+
+def test_one_interaction_takes_along_its_task_alone(home: Home) -> None:
+    rows = filled(home)
+    erase(home, f"{DAY}-e2", Kind.INTERACTION)
+    assert {row["label_task_id"] for row in held(home, "annotations")} == {
+        rows[0]["label_task_id"],
+        rows[2]["label_task_id"],
+    }
+
+
+def test_a_person_who_labelled_takes_along_answers_appeals_and_the_way_in(home: Home) -> None:
+    filled(home)
+    first = held(home, "appeals")[0]["appeal_id"]
+    gold.decide(home.state, first, Verdict.DISMISSED, answer=f"Dear {EVE}, as you and {BEN} know: no.", author="lead")
+    report = erase(home, BEN)
+    counts = {store: n for store, n in report.removed.items() if store.startswith("state/")}
+    assert counts == {"state/annotators": 1, "state/annotations": 3, "state/appeals": 3}
+    assert {row["annotator"] for table in ("annotators", "annotations", "appeals") for row in held(home, table)} == {
+        name(home, EVE)
+    }
+    assert len(held(home, "label_tasks")) == 3, "what was asked is nobody's"
+    assert len(held(home, "gold")) == 3
+    text = everything(home)
+    assert BEN not in text
+    assert name(home, BEN) not in text
+    assert f"{EVE} finds it dull" in text
+
+
+def test_a_task_that_outlived_its_decision_is_known_by_its_author(home: Home) -> None:
+    rows = filled(home)
+    row = question(home, 70, ANNA)  # of a decision that nothing else has
+    tasks.add(home.lake, home.state, [row])
+    assert erase(home, ANNA).removed["lake/label_tasks"] == 2
+    assert {r["label_task_id"] for r in held(home, "label_tasks")} == {r["label_task_id"] for r in rows[1:]}
+
+
+def test_what_is_older_than_it_may_be_kept_takes_along_what_was_said_of_it(home: Home) -> None:
+    rows = filled(home)
+    later = {**rows[2], "day": DAY + timedelta(days=30), "label_task_id": "f" * 32}
+    tasks.add(home.lake, home.state, [later])
+    gold.put(home.state, later, label="good", reason="experts", author="lead")
+    settings = home.settings.model_copy(update={"retention_days": {"label_tasks": 20}})
+    other = Home(settings, home.lake, home.state, home.registry)
+    assert retain(other, today=DAY + timedelta(days=31))["label_tasks"] == 1
+    assert [row["label_task_id"] for row in held(home, "label_tasks")] == ["f" * 32]
+    assert [row["label_task_id"] for row in held(home, "gold")] == ["f" * 32]
+    assert held(home, "annotations") == held(home, "appeals") == []
+    assert len(held(home, "annotators")) == 2
