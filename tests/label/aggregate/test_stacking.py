@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from crowds import crowd, log_loss
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loop.label.aggregate import answers as columns
+from loop.label.aggregate import simple, stacking
+from loop.label.aggregate.stacking import Method, aggregate
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_every_method_finds_most_of_a_truth_that_most_people_know(method: Method) -> None:
+    made = crowd(seed=1)
+    told = aggregate(made.answers, method)
+    assert np.allclose(told.probabilities.sum(1), 1)
+    assert (told.label == made.truth).mean() > 0.88
+    assert (told.confidence == told.probabilities.max(1)).all()
+
+
+@pytest.mark.parametrize("model", list(stacking.MODELS))
+def test_each_model_foretells_answers_better_than_their_shares_do(model: str) -> None:
+    made = crowd(seed=2, hard=0.2).answers
+    rng = np.random.default_rng(0)
+    held = rng.random(len(made)) < 0.2
+    train, test = made.where(~held), made.where(held)
+    told = stacking.MODELS[model](train).predict(test.worker, test.task)
+    assert np.allclose(told.sum(1), 1)
+    assert told.min() > 0
+    shares = np.bincount(train.label, minlength=3) / len(train)
+    assert log_loss(told, test.label) < log_loss(np.tile(shares, (len(test), 1)), test.label) - 0.1
+
+
+@pytest.mark.parametrize(("hard", "torn"), [(0.3, 0.0), (0.0, 0.2)])
+def test_where_people_err_together_the_default_is_better_calibrated_than_one_coin(hard: float, torn: float) -> None:
+    """The errors that all make alike are what one-coin Dawid-Skene takes for certain."""
+    gains = []
+    for seed in range(3):
+        made = crowd(seed=seed, each=10, people=30, hard=hard, torn=torn)
+        told = aggregate(made.answers)
+        gains.append(log_loss(simple.one_coin(made.answers), made.truth) - log_loss(told.probabilities, made.truth))
+    assert np.mean(gains) > 0.02, gains
+
+
+def test_the_task_that_divides_people_abstains_and_stays_divided() -> None:
+    made = crowd(seed=3, hard=0.3)
+    told = aggregate(made.answers)
+    wrong = told.label != made.truth
+    assert wrong[told.abstain].mean() > 4 * wrong[~told.abstain].mean()
+    assert stacking.to_adjudicate(told) == sorted(
+        (made.answers.tasks[i] for i in np.flatnonzero(told.abstain)),
+        key=lambda name: (told.confidence[made.answers.tasks.index(name)], made.answers.tasks.index(name)),
+    )
+    assert told.probabilities[told.abstain].min() > 0
+
+
+def test_a_task_with_one_answer_and_a_set_with_one_label_abstain() -> None:
+    alone = columns.sort(["a", "b", "a"], ["t", "t", "u"], ["x", "x", "y"]).answers
+    told = aggregate(alone)
+    assert told.abstain.tolist()[1]
+    same = columns.sort(["a", "b"], ["t", "t"], ["x", "x"]).answers
+    assert (aggregate(same).abstain.tolist(), aggregate(same).confidence.tolist()) == ([True], [1.0])
+    nothing = aggregate(columns.sort([], [], []).answers)
+    assert (nothing.label.tolist(), nothing.abstain.tolist()) == ([], [])
+
+
+def test_the_weights_come_of_held_out_answers_and_the_same_seed_gives_the_same() -> None:
+    made = crowd(seed=4, hard=0.2).answers
+    one, again = aggregate(made, seed=7), aggregate(made, seed=7)
+    assert (one.probabilities == again.probabilities).all()
+    assert sum(one.weights.values()) == pytest.approx(1, abs=1e-3)
+    assert one.held_out is not None
+    assert 0 < one.held_out < np.log(3)
+
+
+def test_who_always_says_the_opposite_is_no_worse_than_nobody() -> None:
+    made = crowd(seed=5, labels=2, tasks=200, each=5)
+    said = made.answers.label.copy()
+    liar = np.isin(made.answers.worker, np.arange(8))
+    said[liar] = 1 - made.truth[made.answers.task[liar]]
+    a = made.answers
+    lied = columns.Answers(a.workers, a.tasks, a.labels, a.worker, a.task, said)
+    told, votes = aggregate(lied), simple.majority(lied)
+    assert (told.label == made.truth).mean() > (votes.argmax(1) == made.truth).mean() + 0.02
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from("tuvw"), st.sampled_from("xyz")), min_size=1, max_size=25
+    )
+)
+def test_whatever_is_answered_every_task_has_a_distribution(given_: list[tuple[str, str, str]]) -> None:
+    made = columns.sort(*([row[i] for row in given_] for i in range(3))).answers
+    for method in Method:
+        told = aggregate(made, method)
+        assert np.isfinite(told.probabilities).all()
+        assert np.allclose(told.probabilities.sum(1), 1)
+        assert len(told.label) == len(made.tasks)
