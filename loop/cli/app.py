@@ -11,6 +11,7 @@ import typer
 
 from loop import __version__
 from loop.cli import (
+    annotators,
     batches,
     cycle,
     data,
@@ -44,6 +45,9 @@ app.add_typer(quarantine.quarantine, name="quarantine")
 app.add_typer(signal.signal, name="signal")
 app.add_typer(label.label, name="label")
 app.add_typer(tasks.tasks, name="tasks")
+app.add_typer(annotators.annotators, name="annotators")
+app.add_typer(annotators.gold, name="gold")
+app.add_typer(annotators.appeals, name="appeals")
 app.command("sql")(data.sql)
 app.command("erase")(erase.erase)
 app.command("retain")(erase.retain)

@@ -195,8 +195,6 @@ def decide(  # noqa: PLR0913 - by keyword, one a column
         raise BadInputError("expected an answer to the person who appealed, got nothing")
     if verdict is Verdict.DISMISSED and label is not None:
         raise BadInputError("an appeal that is dismissed corrects nothing: leave the label out")
-    if label is not None and label not in offered:
-        raise BadInputError(f"label: expected one of {', '.join(offered)}, got {label!r}")
     table = state.tables["appeals"]
     query = sa.select(table).where(table.c.appeal_id == appeal_id)
     with state.engine.connect() as connection:
@@ -205,6 +203,8 @@ def decide(  # noqa: PLR0913 - by keyword, one a column
         row = connection.execute(query).mappings().first()
         if row is None or row["verdict"] is not None:
             raise BadInputError("expected the id of an open appeal, got another; `loop appeals list` shows them")
+        if label is not None and label not in offered:
+            raise BadInputError(f"label: expected one of {', '.join(offered)}, got {label!r}")
         if verdict is Verdict.UPHELD:
             gold = latest(connection, state).get(row["label_task_id"])
             if gold is not None and label == gold.label:

@@ -144,6 +144,25 @@ def read(lake: Lake, *, days: Days | None = None, workflows: Sequence[str] | Non
     return rows.take(pc.sort_indices(rows["label_task_id"]))
 
 
+def one(lake: Lake, label_task_id: str) -> dict[str, Any]:
+    """The row of a task, known by its id or by how that begins.
+
+    Raises:
+        BadInputError: no task begins so, or several do.
+    """
+    found = [
+        row
+        for piece in lake.scan("label_tasks", ["label_task_id", "day", "workflow"])
+        for row in piece.filter(pc.starts_with(piece["label_task_id"], label_task_id)).to_pylist()
+    ]
+    if not label_task_id or len(found) != 1:
+        told = f"{label_task_id!r} begins {len(found)}" if label_task_id else "an empty one"
+        raise BadInputError(f"task: expected the id of one task, got {told}; see `loop tasks list`")
+    [place] = found
+    rows = lake.read("label_tasks", days=(place["day"], place["day"]), workflows=[place["workflow"]])
+    return dict(rows.filter(pc.equal(rows["label_task_id"], place["label_task_id"])).to_pylist()[0])
+
+
 def labels_of(kind: str, options: Sequence[str]) -> tuple[str, ...]:
     """What an answer may choose from; empty for the kinds that are answered with content."""
     if kind == Kind.PREFERENCE:
