@@ -144,18 +144,13 @@ def _show(
     currency: str,
     floor: float | None,
 ) -> None:
-    columns = [
-        "annotator",
-        "answers",
-        "minutes",
-        "minutes_today",
-        "daily_minutes",
-        "pay_per_hour",
-        "earned",
-        "below_floor",
+    columns = ["annotator", "answers", "minutes", "today", "an hour", "earned", "known answers met"]
+    shown = [
+        [row["annotator"], row["answers"], round(row["minutes"]), f"{row['minutes_today']:.0f}/{row['daily_minutes']}"]
+        + [_pay(row), row["earned"] and round(row["earned"], 2), _between(row)]
+        for row in rows
     ]
-    shown = [[*map(row.get, columns), _between(row)] for row in rows]
-    output.table(f"Annotators, pay in {currency}", [*columns, "known answers met"], shown)
+    output.table(f"Annotators, pay in {currency}", columns, shown)
     if together["skipped"] is None:
         output.stdout.print(f"How {together['people']} people work is not told: expected at least ten.")
     else:
@@ -179,6 +174,12 @@ def _show(
         ["kind", "characters", "seconds", "95 % interval", "answers", "pay at the floor"],
         times,
     )
+
+
+def _pay(row: dict[str, Any]) -> str | None:
+    if row["pay_per_hour"] is None:
+        return None
+    return f"{row['pay_per_hour']:g}{', below the floor' if row['below_floor'] else ''}"
 
 
 def _between(row: dict[str, Any]) -> str:
