@@ -19,6 +19,7 @@ from loop.cycle.reading import cutoff_of, labels, latest, learned_until, record,
 from loop.cycle.versions import code, existing, mark, recipe_of, register, version_of
 from loop.errors import LoopError
 from loop.home import Home
+from loop.label.synthesize import using
 from loop.release import registry, releases, taints
 from loop.release.releases import ModelVersion
 from loop.schema import Split
@@ -51,7 +52,9 @@ class TrainingSet:
     demonstrations: int
     preferences: int
     fresh: int
-    """Rows that the champion has not learned from; the rest is replayed."""
+    """Rows that the champion has not learned from; the rest is replayed, or synthetic."""
+    synthetic: int
+    """Demonstrations that a model wrote; see loop/label/synthesize."""
     left_out: int
     """Rows that the cycle might have read and that the limit or the replay share left out."""
     received_later: int
@@ -64,7 +67,8 @@ class TrainingSet:
 
 def training_set(home: Home, cycle: date) -> TrainingSet:
     """Freeze what the cycle may learn from: all that is fresh, and a share of what is older."""
-    with home.lake.pinned("demonstrations", "preferences"):  # what is read is frozen before an erasure looks for it
+    read = ("demonstrations", "preferences", "synthetic")
+    with home.lake.pinned(*read):  # what is read is frozen before an erasure looks for it
         return _training_set(home, cycle)
 
 
@@ -94,12 +98,17 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
         chosen[name] = composed.rows
         fresh_rows += composed.fresh
         left_out += left
+    real = chosen["demonstrations"]
+    versions |= {name: home.lake.version(name) for name in ("synthetic", "ablations")}
+    made = using.rows_for(home.settings, home.lake, home.state, window(home, cycle), cutoff, real=real.num_rows)
+    chosen["demonstrations"] = pa.concat_tables([real, made])
     frozen = dataset.freeze(
         chosen["demonstrations"],
         chosen["preferences"],
         root=home.settings.training_sets,
         salt_key=home.settings.secret("salt"),
-        meta={"cycle": cycle.isoformat()},
+        meta={"cycle": cycle.isoformat(), "synthetic": made.num_rows},
+        synthetic_share=home.settings.synthetic_share,
     )
     attempt = record(
         home,
@@ -114,7 +123,7 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
         frozen_at=datetime.now(UTC),
     )
     counts = (chosen["demonstrations"].num_rows, chosen["preferences"].num_rows)
-    return TrainingSet(frozen.digest, attempt, cutoff, *counts, fresh_rows, left_out, later, versions)
+    return TrainingSet(frozen.digest, attempt, cutoff, *counts, fresh_rows, made.num_rows, left_out, later, versions)
 
 
 # -- policy ---------------------------------------------------------------------------------------------------------

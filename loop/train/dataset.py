@@ -96,8 +96,14 @@ def compose(fresh: pa.Table, older: pa.Table, *, replay_share: float, limit: int
     )
 
 
-def freeze(
-    demonstrations: pa.Table, preferences: pa.Table, *, root: Path, salt_key: bytes, meta: Mapping[str, Any]
+def freeze(  # noqa: PLR0913 - by keyword
+    demonstrations: pa.Table,
+    preferences: pa.Table,
+    *,
+    root: Path,
+    salt_key: bytes,
+    meta: Mapping[str, Any],
+    synthetic_share: float = 0.0,
 ) -> Frozen:
     """Write a training set below `root` under its digest, all or nothing; what is there already is left as it is.
 
@@ -107,7 +113,15 @@ def freeze(
     Args:
         salt_key: secret of the home. A row's salt is a keyed hash of its id, and lies beside the row.
         meta: anything JSON: cut-off, table versions.
+        synthetic_share: greatest share of the demonstrations that may be synthetic.
+
+    Raises:
+        AssertionError: more of them are.
     """
+    made_up = pc.sum(pc.equal(demonstrations["kind"], "synthetic")).as_py() or 0
+    assert made_up <= synthetic_share * demonstrations.num_rows + 1e-9, (
+        f"{made_up} of {demonstrations.num_rows} demonstrations are synthetic, expected a share of {synthetic_share}"
+    )
     tables = {
         table.name: _canonical(rows, table) for table, rows in zip(TABLES, (demonstrations, preferences), strict=True)
     }
