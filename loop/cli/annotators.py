@@ -146,8 +146,15 @@ def _show(
 ) -> None:
     columns = ["annotator", "answers", "minutes", "today", "an hour", "earned", "known answers met"]
     shown = [
-        [row["annotator"], row["answers"], round(row["minutes"]), f"{row['minutes_today']:.0f}/{row['daily_minutes']}"]
-        + [_pay(row), row["earned"] and round(row["earned"], 2), _between(row)]
+        [
+            row["annotator"],
+            row["answers"],
+            round(row["minutes"]),
+            f"{row['minutes_today']:.0f}/{row['daily_minutes']}",
+            _pay(row),
+            None if row["earned"] is None else f"{row['earned']:.2f}",
+            _between(row),
+        ]
         for row in rows
     ]
     output.table(f"Annotators, pay in {currency}", columns, shown)
