@@ -31,6 +31,7 @@ STAGES = [
     "validate",
     "weigh",
     "label",
+    "ask",
     "freeze",
     "train",
     "compare",
@@ -58,21 +59,24 @@ def loop(home: Path, *arguments: str, code: int = 0) -> Any:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A home in which two workflows have lived through one day."""
+    """A home in which two workflows have lived through two days: only the second has a champion and a panel's items."""
     home = tmp_path_factory.mktemp("circle") / "home"
-    return home, loop(home, "run", "--days", "1", "--workflow", "ads", "--workflow", "comms", "--seed", "3")
+    return home, loop(home, "run", "--days", "2", "--workflow", "ads", "--workflow", "comms", "--seed", "3")
 
 
 def test_a_day_is_told_as_promised(lived: tuple[Path, Any]) -> None:
     _, told = lived
-    assert [(row["day"], row["workflow"]) for row in told["days"]] == [("2026-01-05", "ads"), ("2026-01-05", "comms")]
+    assert [(row["day"], row["workflow"]) for row in told["days"]] == [
+        (day, workflow) for day in ("2026-01-05", "2026-01-06") for workflow in ("ads", "comms")
+    ]
     for row in told["days"]:
         assert row["interactions"] > 100
         assert 0 <= row["acceptance"] <= 1
         assert row["status"] == "accepted"
-    [release] = told["releases"]
-    assert release["champion_before"] == told["days"][0]["model_version"]
-    assert release["decision"] in {"promoted", "refused"}
+    first, second = told["releases"]
+    assert first["champion_before"] == told["days"][0]["model_version"]
+    assert second["champion_before"] == first["challenger" if first["decision"] == "promoted" else "champion_before"]
+    assert {first["decision"], second["decision"]} <= {"promoted", "refused"}
     assert [(row["workflow"], row["items"]) for row in told["final"]] == [("ads", 40), ("comms", 40)]
     assert all({"base", "champion", "constant"} <= set(row) for row in told["final"])
 
@@ -91,11 +95,12 @@ def test_every_second_belongs_to_one_stage(lived: tuple[Path, Any]) -> None:
 def test_the_loop_tells_the_same_afterwards(lived: tuple[Path, Any]) -> None:
     home, told = lived
     status = loop(home, "status")
-    assert {b["workflow"]: b["rows"] for b in status["batches"]} == {
-        row["workflow"]: row["interactions"] for row in told["days"]
+    assert {(b["day"], b["workflow"]): b["rows"] for b in status["batches"]} == {
+        (row["day"], row["workflow"]): row["interactions"] for row in told["days"]
     }
-    promoted = told["releases"][0]["decision"] == "promoted"
-    assert (status["champion"]["version"] == told["releases"][0]["challenger"]) is promoted
+    last = told["releases"][-1]
+    serving = last["challenger" if last["decision"] == "promoted" else "champion_before"]
+    assert status["champion"]["version"] == serving
     query = "SELECT count(DISTINCT employee) AS people, count(*) AS n FROM interactions WHERE employee ^@ 'p_'"
     [row] = loop(home, "sql", query)["rows"]
     assert row["n"] == sum(r["interactions"] for r in told["days"])
