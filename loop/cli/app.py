@@ -25,6 +25,7 @@ from loop.cli import (
     signal,
     studio,
     tasks,
+    vendor,
 )
 from loop.errors import BadInputError, LoopError
 
@@ -57,6 +58,7 @@ app.add_typer(gateway.token, name="token")
 app.add_typer(gateway.key, name="key")
 app.add_typer(privacy.privacy, name="privacy")
 app.add_typer(studio.studio, name="studio")
+app.add_typer(vendor.vendor, name="vendor")
 app.command("up")(service.up)
 app.command("down")(service.down)
 app.command("doctor")(service.doctor)

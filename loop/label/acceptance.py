@@ -16,7 +16,7 @@ from typing import Final
 
 from loop.errors import BadInputError
 
-MOST: Final = 100_000
+MOST: Final = 5_000
 """Largest sample that is looked for: rates that are nearer to one another cannot be told apart at any sane price."""
 
 

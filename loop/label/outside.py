@@ -27,9 +27,13 @@ def enlist(  # noqa: PLR0913 - by keyword, one a column
     source: str,
     workflows: Sequence[str] | None = None,
     pay_per_hour: float | None = None,
+    removed: bool = False,
     author: str,
 ) -> str:
     """Have a person's answers count; the pseudonym. Who annotates already, wherever, stays as noted.
+
+    Args:
+        removed: whether somebody who was removed is named all the same, and stays removed.
 
     Raises:
         BadInputError: no person is named, or the person was removed.
@@ -41,7 +45,7 @@ def enlist(  # noqa: PLR0913 - by keyword, one a column
     with state.transaction(lock="annotators") as connection:
         known = connection.execute(sa.select(table).where(table.c.annotator.in_(names))).mappings().first()
         if known is not None:
-            if known["removed_at"] is not None:
+            if known["removed_at"] is not None and not removed:
                 raise BadInputError(f"{known['annotator']} was removed; `loop annotators add` asks a person in again")
             return str(known["annotator"])
         values = {

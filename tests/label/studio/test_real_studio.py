@@ -1,0 +1,449 @@
+"""The bridge against the real Label Studio: installed, killed, started, answered in a browser and by REST, pulled.
+
+One test, for one server: an installation takes one to three minutes, a first start half a minute to a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from loop.collect.events import pseudonym
+from loop.errors import LoopError
+from loop.home import Home
+from loop.label import tasks
+from loop.label.outside import enlist
+from loop.label.studio import hook, pull, push, rest
+from loop.label.studio.rest import Rest
+from loop.label.tasks import Kind
+from loop.lake import from_rows
+from loop.schema import LABEL_TASKS
+from loop.services import processes, studio, studio_down
+from loop.services.studio import Studio
+from tests.client.pages import ARGUMENTS, CHROMIUM
+from tests.gateway.fronts import serving
+from tests.label.studio import studios
+from tests.label.studio.studios import DAY, Person, question, rows, until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SHOTS = os.environ.get("STUDIO_SHOTS")
+"""Folder for screenshots, for whoever wants to look."""
+UNAVAILABLE = ("No matching distribution", "Could not find a version", "Connection", "Temporary failure", "No space")
+
+
+@pytest.fixture
+def environment(settings: Any, tmp_path: Path) -> Iterator[Path]:
+    """Where it is to be installed: nothing is there yet, unless STUDIO_ENV names one that was made before."""
+    if studios.GIVEN:
+        yield Path(studios.GIVEN)
+        return
+    yield tmp_path / "studio-env"
+    shutil.rmtree(tmp_path / "studio-env", ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_the_bridge_against_the_real_server(home: Home, environment: Path, tmp_path: Path) -> None:
+    settings = home.settings
+    try:
+        if not studios.GIVEN:
+            install_killed_half_way(home, environment, tmp_path)
+        with studios.up(settings, environment, tmp_path / "up.log") as command:
+            told = command.announced(900)
+            printed = command.log.read_text()
+            if told is None:
+                for why in UNAVAILABLE:
+                    if why in printed:
+                        pytest.skip(f"Label Studio cannot be installed here: {why}")
+            assert told is not None, printed
+            assert (told["user"], Path(told["password_file"]).stat().st_mode & 0o777) == (studio.USER, 0o600)
+            with studios.rest_of(settings, told["Label Studio"]) as bridge:
+                ann, ben = (
+                    studios.sign_up(bridge, f"{name}@example.org", f"pw-of-{name}-1") for name in ("ann", "ben")
+                )
+                enlist(settings, home.state, person=ann.address, source="studio", author="lead")
+                pushed_once_and_blind(home, bridge)
+                answered_in_a_browser(home, bridge, ann)
+                others_answers(home, bridge, ann, ben)
+                personal_token(home, bridge)
+                told_by_the_webhook(home, bridge, ann, command)
+                killed_while_pulled(home, bridge, ann)
+                withdrawn(home, bridge)
+            command.process.send_signal(signal.SIGTERM)
+            command.process.wait(60)
+        assert families(home) == []
+    finally:
+        studio_down(settings)
+
+
+def install_killed_half_way(home: Home, environment: Path, tmp_path: Path) -> None:
+    """What `loop studio up` had begun to install when it was killed is stopped and begun anew by the next."""
+    log = home.settings.services / f"{studio.INSTALL}.log"
+    with studios.up(home.settings, environment, tmp_path / "killed.log") as command:
+        until(lambda: log.exists() and log.read_text().count("Collecting") > 5, 120, "pip")
+        command.process.kill()
+        command.process.wait()
+    orphans = families(home)
+    assert orphans
+    with pytest.raises(LoopError, match="`loop studio up` starts it"):
+        studio.locate(home.settings)
+    assert not studio.installed(home.settings)
+
+
+def families(home: Home) -> list[psutil.Process]:
+    names = (studio.NAME, studio.INSTALL)
+    return [one for name in names for one in processes._family(home.settings, name, None)]
+
+
+# -- tasks there ------------------------------------------------------------------------------------------------------
+
+
+def send(home: Home, bridge: Rest, **given: Any) -> push.Pushed:
+    return push.push(home.settings, home.lake, home.state, bridge, now=studios.now(), random=Random(3), **given)
+
+
+def fetch(home: Home, bridge: Rest, **given: Any) -> pull.Pulled:
+    return pull.pull(home.settings, home.lake, home.state, bridge, **given)
+
+
+def pushed_once_and_blind(home: Home, bridge: Rest) -> None:
+    harmful = question(Kind.CATEGORY, 9, harm="insults")
+    asked = [question(Kind.PREFERENCE, n) for n in range(6)]
+    asked += [question(kind) for kind in Kind if kind is not Kind.PREFERENCE]
+    image = f"{bridge.url}/static/icons/logo.svg"
+    pictured = question(Kind.PREFERENCE, texts=[], images=[image, f"{image}?2"], workflow="design")
+    tasks.add(home.lake, home.state, [*asked, harmful, pictured])
+    done = send(home, bridge)
+    assert (done.new, done.there, dict(done.left_out), len(done.projects)) == (12, 0, {"harmful": 1}, 7)
+    again = send(home, bridge, harmful=True)
+    assert (again.new, again.there, dict(again.left_out), len(again.projects)) == (1, 12, {}, 8)
+    there = tasks_of(bridge, done.projects["Loop ads: preference"])
+    swapped = {task["meta"]["label_task_id"]: task["meta"]["swapped"] for task in there}
+    assert set(swapped) == {one["label_task_id"] for one in asked[:6]}
+    assert set(swapped.values()) == {False, True}
+    for task in there:
+        (row,) = (one for one in asked if one["label_task_id"] == task["meta"]["label_task_id"])
+        sides = row["texts"][::-1] if task["meta"]["swapped"] else row["texts"]
+        shown = {"prompt": "user: An ad for <b>shoes</b> & socks", "left_text": sides[0], "right_text": sides[1]}
+        assert task["data"] == shown  # and nothing that tells of a model, a decision or a person
+        assert task["predictions"] == []
+
+
+def tasks_of(bridge: Rest, project: int) -> list[dict[str, Any]]:
+    return [task for page in bridge.tasks(project) for task in page]
+
+
+def project_of(bridge: Rest, title: str) -> int:
+    (found,) = (project["id"] for project in bridge.projects() if project["title"] == title)
+    return int(found)
+
+
+# -- a person's keys and mouse ----------------------------------------------------------------------------------------
+
+
+def answered_in_a_browser(home: Home, bridge: Rest, ann: Person) -> None:
+    """A pair answered with the keyboard, one with the mouse, one skipped, one changed, one undone."""
+    if CHROMIUM is None:
+        return
+    from playwright.sync_api import sync_playwright
+
+    project = project_of(bridge, "Loop ads: preference")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        page.goto(f"{bridge.url}/user/login/")
+        page.fill("input[name=email]", ann.address)
+        page.fill("input[name=password]", "pw-of-ann-1")
+        page.click("button[type=submit]")
+        page.get_by_text("Loop ads: preference").wait_for()
+        shot(page, "1_projects")
+        label(page, bridge, project)
+        shot(page, "2_pair")
+        keyboard = submitted(page, lambda: (page.keyboard.press("1"), page.keyboard.press("Control+Enter")))
+        page.get_by_text("The right one").click()
+        shot(page, "3_mouse")
+        mouse = submitted(page, page.get_by_test_id("bottombar-submit-button").click)
+        page.get_by_placeholder("What you would add").fill("both about boots")
+        page.keyboard.press("Enter")
+        shot(page, "4_skip")
+        skipped = submitted(page, page.get_by_test_id("bottombar-skip-button").click)
+        undone = submitted(page, lambda: (page.keyboard.press("3"), page.keyboard.press("Control+Enter")))
+        first = by_task(fetch_rows(home, bridge, answers=4, new=4))
+        assert {task: (row["action"], row["label"], row["reason"]) for task, row in first.items()} == {
+            keyboard.task: ("answer", keyboard.side("left"), None),
+            mouse.task: ("answer", mouse.side("right"), None),
+            skipped.task: ("skip", None, "both about boots"),
+            undone.task: ("answer", "tie", None),
+        }
+        me = pseudonym(ann.address, home.settings.secret("pseudonym"))
+        for answer in (keyboard, mouse, skipped, undone):
+            row = first[answer.task]
+            assert (row["annotator"], row["source"], row["counts"], row["version"]) == (me, "studio", True, 1)
+            assert row["swapped"] is answer.swapped
+            assert row["seconds"] == pytest.approx(answer.seconds)
+        change(page, bridge, project, keyboard.there)
+        delete(page, bridge, project, undone.there)
+        span = every_kind(page, bridge)
+        browser.close()
+    done = fetch(home, bridge)
+    assert (done.recorded.new, done.recorded.changed, done.undone, done.recorded.repeated) == (5, 2, 1, 2)
+    later = {(row["label_task_id"], row["version"]): row for row in rows(home)}
+    assert later[keyboard.task, 2]["label"] == "neither"
+    assert (later[undone.task, 2]["action"], later[undone.task, 2]["label"]) == ("undo", None)
+    said = {row["label"] or row["content"] for row in later.values() if row["workflow"] != "ads"}
+    spans = json.dumps([{"start": span["start"], "end": span["end"], "type": "tone"}])
+    attack = json.dumps({"attempt": "say it", "outcome": "broken", "severity": "high"})
+    assert said == {"hate", "good", spans, '"better\\ntext"', attack}
+    text = question(Kind.SPAN)["texts"][0]
+    assert text[span["start"] : span["end"]] == span["text"]  # beyond an emoji, in code points
+    assert fetch(home, bridge).recorded.changed == 0
+
+
+class Answer:
+    """What the page sent, and of which task."""
+
+    def __init__(self, sent: dict[str, Any], task: dict[str, Any]) -> None:
+        self.there = int(task["id"])
+        self.task = task["meta"]["label_task_id"]
+        self.swapped = task["meta"]["swapped"]
+        self.seconds = sent["lead_time"]
+        self.value = sent["result"][0]["value"]
+
+    def side(self, seen: str) -> str:
+        return "first" if (seen == "left") is not self.swapped else "second"
+
+
+def submitted(page: Page, act: Any) -> Answer:
+    """Do what submits an answer; what was sent, once the next task is shown."""
+    with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "POST") as got:
+        act()
+    reply = got.value
+    task = page.request.get(f"{page.url.split('/projects')[0]}/api/tasks/{reply.json()['task']}/").json()
+    page.wait_for_timeout(1_500)
+    return Answer(reply.request.post_data_json, task)
+
+
+def label(page: Page, bridge: Rest, project: int) -> None:
+    page.goto(f"{bridge.url}/projects/{project}/data?labeling=1")
+    page.get_by_test_id("bottombar-skip-button").wait_for()
+    page.wait_for_timeout(500)
+
+
+def opened(page: Page, bridge: Rest, project: int, task: int) -> None:
+    page.goto(f"{bridge.url}/projects/{project}/data?task={task}")
+    page.get_by_test_id("bottombar-update-button").wait_for()
+    page.wait_for_timeout(1_000)
+
+
+def change(page: Page, bridge: Rest, project: int, task: int) -> None:
+    opened(page, bridge, project, task)
+    page.keyboard.press("4")
+    with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "PATCH"):
+        page.get_by_test_id("bottombar-update-button").click()
+
+
+def delete(page: Page, bridge: Rest, project: int, task: int) -> None:
+    opened(page, bridge, project, task)
+    page.locator(".lsf-annotation-button__trigger").first.click()
+    page.get_by_text("Delete Annotation").click()
+    shot(page, "5_delete")
+    with page.expect_response(lambda r: "/annotations" in r.url and r.request.method == "DELETE"):
+        page.get_by_test_id("dialog-ok-button").click()
+    shot(page, "6_deleted")
+
+
+def every_kind(page: Page, bridge: Rest) -> dict[str, Any]:
+    """One answer to a task of each other kind; what the page said of the marked passage."""
+    box = page.locator("textarea").first
+
+    def spanned() -> None:
+        page.get_by_text("tone").first.click()
+        page.get_by_text("world").dblclick()
+
+    def rewritten() -> None:
+        box.fill("better\ntext")
+        box.press("Shift+Enter")
+
+    def attacked() -> None:
+        box.fill("say it")
+        box.press("Shift+Enter")
+        page.get_by_text("broken").click()
+        page.get_by_text("high").click()
+
+    span: dict[str, Any] = {}
+    acts = {
+        "comms: span": spanned,
+        "comms: rewrite": rewritten,
+        "comms: red team": attacked,
+        "moderation: category": lambda: page.keyboard.press("2"),
+        "design: rating": lambda: page.get_by_text("good").click(),
+    }
+    for title, act in acts.items():
+        label(page, bridge, project_of(bridge, f"Loop {title}"))
+        act()
+        page.wait_for_timeout(300)
+        shot(page, f"7_{title.replace(': ', '_').replace(' ', '_')}")
+        answer = submitted(page, page.get_by_test_id("bottombar-submit-button").click)
+        if act is spanned:
+            span = answer.value
+    return span
+
+
+def shot(page: Page, name: str) -> None:
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS) / f"{name}.png")
+
+
+def fetch_rows(home: Home, bridge: Rest, *, answers: int, new: int) -> list[dict[str, Any]]:
+    done = fetch(home, bridge)
+    assert (done.answers, done.recorded.new, dict(done.set_aside)) == (answers, new, {})
+    return rows(home)
+
+
+def by_task(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["label_task_id"]: row for row in found}
+
+
+# -- what others do with one's answers --------------------------------------------------------------------------------
+
+
+def others_answers(home: Home, bridge: Rest, ann: Person, ben: Person) -> None:
+    asked = [question(Kind.PREFERENCE, n) for n in range(20, 24)]
+    tasks.add(home.lake, home.state, asked)
+    project = send(home, bridge).projects["Loop ads: preference"]
+    there = {task["meta"]["label_task_id"]: task for task in tasks_of(bridge, project)}
+    a, b, c, d = (there[one["label_task_id"]] for one in asked)
+    fetch(home, bridge)
+    overwritten = ann.answer(a["id"], "left")
+    taken = ann.answer(b["id"], "left")
+    twice = [ann.answer(c["id"], side) for side in ("left", "right")]
+    ben.answer(d["id"], "tie")
+    done = fetch(home, bridge)
+    assert (done.recorded.new, done.older) == (4, 1)
+    assert done.recorded.uncounted == Counter({"from nobody who annotates": 1})  # ben was not asked in
+    ben.change(overwritten, "neither")
+    ben.delete(taken)
+    ann.delete(twice[0])
+    ann.answer(d["id"], "left", result=[{"from_name": "nope", "to_name": "x", "type": "choices", "value": {}}])
+    bridge.ask("PATCH", f"/api/tasks/{c['id']}/", send={"data": {**c["data"], "left_text": "something else"}})
+    enlist(home.settings, home.state, person=ben.address, source="studio", author="lead")
+    done = fetch(home, bridge)
+    assert done.set_aside == Counter(
+        {"a name that the interface does not have": 1, "what was shown was changed there": 1}
+    )
+    names = {pseudonym(one.address, home.settings.secret("pseudonym")): one.address[:3] for one in (ann, ben)}
+    side = {True: ("second", "first"), False: ("first", "second")}
+    told: dict[str, list[Any]] = {}
+    for row in rows(home):
+        for key, task in zip("abcd", (a, b, c, d), strict=True):
+            if row["label_task_id"] == task["meta"]["label_task_id"]:
+                what = (names[row["annotator"]], row["version"], row["label"] or row["action"], row["counts"])
+                told.setdefault(key, []).append(what)
+    assert {key: sorted(value) for key, value in told.items()} == {
+        "a": [("ann", 1, side[a["meta"]["swapped"]][0], True), ("ben", 1, "neither", True)],
+        "b": [("ann", 1, side[b["meta"]["swapped"]][0], True), ("ann", 2, "undo", True)],
+        "c": [("ann", 1, side[c["meta"]["swapped"]][1], True)],
+        "d": [("ben", 1, "tie", False), ("ben", 2, "tie", True)],
+    }
+    bridge.ask("PATCH", f"/api/tasks/{c['id']}/", send={"data": c["data"]})
+
+
+def personal_token(home: Home, bridge: Rest) -> None:
+    """A Label Studio of the organisation's own is used with a personal token, and says why where it is none."""
+    token = bridge.ask("POST", "/api/token/", send={})["token"]
+    with Rest(Studio(bridge.url, token)) as other:
+        assert other.version() == studio.VERSION
+        other._header = "Bearer expired"
+        assert other.version() == studio.VERSION
+        assert fetch(home, other).recorded.new == 0
+    with Rest(Studio(bridge.url, "0" * 40)) as wrong, pytest.raises(LoopError, match="use a personal access token"):
+        wrong.projects()
+
+
+def told_by_the_webhook(home: Home, bridge: Rest, ann: Person, command: studios.Command) -> None:
+    """An answer is copied within seconds: Label Studio calls the gateway, and `loop studio up` pulls."""
+    asked = question(Kind.PREFERENCE, 30)
+    tasks.add(home.lake, home.state, [asked])
+    with serving(home.settings) as front:
+        project = send(home, bridge, hook_url=f"{front.url}{hook.PATH}").projects["Loop ads: preference"]
+        (task,) = (t for t in tasks_of(bridge, project) if t["meta"]["label_task_id"] == asked["label_task_id"])
+        before = hook.nudged(home.settings)
+        ann.answer(task["id"], "tie")
+        until(lambda: hook.nudged(home.settings) != before, 10, "the webhook")
+        until(lambda: asked["label_task_id"] in by_task(rows(home)), 15, "the pull")
+        assert httpx.post(f"{front.url}{hook.PATH}", json={}, trust_env=False).status_code == 401
+    assert "pulled" in command.log.read_text()
+
+
+# -- trouble ----------------------------------------------------------------------------------------------------------
+
+
+def killed_while_pulled(home: Home, bridge: Rest, ann: Person) -> None:
+    """It is killed between two pages: what was read is stored, and the next pull begins where this one did."""
+    asked = [question(Kind.PREFERENCE, n) for n in range(40, 46)]
+    tasks.add(home.lake, home.state, asked)
+    project = send(home, bridge).projects["Loop ads: preference"]
+    wanted = {one["label_task_id"] for one in asked}
+    for task in tasks_of(bridge, project):
+        if task["meta"]["label_task_id"] in wanted:
+            ann.answer(task["id"], "left")
+    pages, ask = 0, bridge.ask
+
+    def killing(method: str, path: str, **given: Any) -> Any:
+        nonlocal pages
+        pages += path == "/api/tasks/" and given["params"]["project"] == project
+        if pages == 6:  # of 17 tasks, the last six of which were just answered, five pages of three were read
+            for process in families(home):
+                process.kill()
+        return ask(method, path, **given)
+
+    size, rest.PAGE = rest.PAGE, 3
+    bridge.ask = killing  # type: ignore[method-assign]
+    cursor = (home.settings.studio / "cursor.json").read_bytes()
+    try:
+        with pytest.raises(LoopError, match=r"does not answer.*nothing is lost, try again"):
+            fetch(home, bridge, whole=True)
+    finally:
+        rest.PAGE = size
+        bridge.ask = ask  # type: ignore[method-assign]
+    assert (home.settings.studio / "cursor.json").read_bytes() == cursor
+    assert sum(row["label_task_id"] in wanted for row in rows(home)) == 4
+    until(lambda: answers(bridge), 120, "Label Studio, started again")
+    done = fetch(home, bridge)
+    assert done.recorded.refused.total() == 0
+    stored = [row for row in rows(home) if row["label_task_id"] in wanted]
+    assert len(stored) == 6
+    assert {row["version"] for row in stored} == {1}
+
+
+def answers(bridge: Rest) -> bool:
+    try:
+        return bool(bridge.version())
+    except LoopError:
+        return False
+
+
+def withdrawn(home: Home, bridge: Rest) -> None:
+    """What is gone from the lake is taken away there, and its answers here stay as they are."""
+    kept = tasks.read(home.lake, days=(DAY, DAY), workflows=["moderation"]).to_pylist()
+    before = rows(home)
+    home.lake.overwrite("label_tasks", from_rows(kept[:0], LABEL_TASKS), day=DAY, workflow="moderation")
+    done = send(home, bridge, harmful=True)
+    assert done.withdrawn == len(kept) == 2
+    assert tasks_of(bridge, project_of(bridge, "Loop moderation: category")) == []
+    fetch(home, bridge, whole=True)
+    assert rows(home) == before
