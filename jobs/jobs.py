@@ -24,6 +24,13 @@ daily_data = dg.define_asset_job(
     description="Collect, validate, weigh and label one day of one workflow. A batch that fails its suite is halted.",
 )
 
+aggregate_answers = dg.define_asset_job(
+    "aggregate_answers",
+    selection=dg.AssetSelection.assets("task_labels"),
+    partitions_def=BATCHES,
+    description="Make soft labels of what people have answered to a day's questions by now.",
+)
+
 learn = dg.define_asset_job(
     "learn",
     selection=dg.AssetSelection.assets("training_set", "policy", "comparisons"),

@@ -12,6 +12,7 @@ import typer
 from loop import __version__
 from loop.cli import (
     annotators,
+    answers,
     batches,
     cycle,
     data,
@@ -47,6 +48,7 @@ app.add_typer(signal.signal, name="signal")
 app.add_typer(label.label, name="label")
 app.add_typer(tasks.tasks, name="tasks")
 app.add_typer(annotators.annotators, name="annotators")
+app.add_typer(answers.answers, name="answers")
 app.add_typer(annotators.gold, name="gold")
 app.add_typer(annotators.appeals, name="appeals")
 app.command("sql")(data.sql)

@@ -29,6 +29,7 @@ EXPECTED = {
     "edits": ("labelling", {"interactions", "signals"}),
     "rewards": ("labelling", {"interactions", "signals", "outcomes"}),
     "label_tasks": ("labelling", {"interactions", "signals"}),
+    "task_labels": ("labelling", {"label_tasks"}),
     "training_set": ("training", {"demonstrations", "preferences"}),
     "policy": ("training", {"training_set"}),
     "comparisons": ("evaluation", {"policy"}),
@@ -73,7 +74,7 @@ def test_checks_are_of_a_partition_and_only_that_on_batches_blocks() -> None:
 def test_jobs_cover_the_graph() -> None:
     covered = {
         key.path[-1]
-        for name in ("drain", "daily_data", "learn", "decide")
+        for name in ("drain", "daily_data", "aggregate_answers", "learn", "decide")
         for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys
     }
     assert covered == set(EXPECTED)
