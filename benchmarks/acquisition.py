@@ -46,7 +46,7 @@ from loop.label.select import questions
 from loop.label.select.budget import SHARES, Reason, choose
 from loop.label.select.learned import PAIRS, pairs_of
 from loop.label.select.scorers import differences, fit
-from loop.label.select.scores import Batch, Seen, distinct, measure, scores, sketched
+from loop.label.select.scores import Batch, distinct, measure, scores, seen, sketched
 from loop.simulate import annotators
 from loop.simulate.corpus import answer, habits
 from loop.simulate.organisation import Organisation
@@ -202,7 +202,7 @@ def _scored(
     table = life.asked[day].rename_columns(
         ["held_out" if name == "is_held_out" else name for name in life.asked[day].column_names]
     )
-    batch = measure([table], asked=Seen.of(*before), benchmark=Seen.of(), workflow=workflow)
+    batch = measure([table], asked=seen(*before), benchmark=seen(), workflow=workflow)
     places, _ = distinct(batch, sketched(*before))
     batch = batch.take(places)
     if not SHARES[arm]:

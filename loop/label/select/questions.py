@@ -8,10 +8,12 @@ used are asked about: of whoever is held out for evaluation alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loop.label.derive import split_of
 from loop.label.tasks import Kind
@@ -51,25 +53,25 @@ def prepare(connection: duckdb.DuckDBPyConnection, *, held_out_share: float, see
     )
 
 
-def set_aside(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Decisions that ask nothing, by reason."""
-    query = "SELECT no_question, count(*) FROM questions WHERE no_question IS NOT NULL GROUP BY ALL ORDER BY ALL"
-    return {str(reason): int(count) for reason, count in connection.execute(query).fetchall()}
-
-
-def pieces(connection: duckdb.DuckDBPyConnection) -> Iterator[pa.Table]:
+def pieces(connection: duckdb.DuckDBPyConnection, aside: Counter[str]) -> Iterator[pa.Table]:
     """The questions of the batch, cut to what is compared, a piece after the other.
 
     Columns: `draw` and `pool`, random numbers that name the question; `kind`, `held_out`, `weight`; the texts `asked`,
     `first`, `second`, of which a preference alone has the last.
+
+    Args:
+        aside: to which the decisions that ask nothing are added, by reason.
     """
     query = f"""
-    SELECT draw, pool, kind, is_held_out AS held_out, weight, right(asked, {CHARS}) AS asked,
+    SELECT no_question, draw, pool, kind, is_held_out AS held_out, weight, right(asked, {CHARS}) AS asked,
         left(first, {CHARS}) AS first, left(second, {CHARS}) AS second
-    FROM questions WHERE no_question IS NULL
+    FROM questions
     """  # noqa: S608
     for batch in connection.sql(query).to_arrow_reader(PIECE):
-        yield pa.table(batch)
+        rows = pa.table(batch)
+        for told in rows["no_question"].drop_null().value_counts().to_pylist():
+            aside[told["values"]] += told["counts"]
+        yield rows.filter(pc.is_null(rows["no_question"])).drop_columns(["no_question"])
 
 
 def whole(connection: duckdb.DuckDBPyConnection, draws: Sequence[int]) -> pa.Table:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loop.label.select.words import Ints, Words, words
+from loop.label.select.words import Ints, Seen, Words, words
 from loop.workflows import Workflow
 from loop.workflows.workflow import MEASURES
 
@@ -38,11 +38,16 @@ def cues(workflow: Workflow) -> dict[str, tuple[str, ...]]:
     return {kind: (*CUES.get(kind, ()), *workflow.cues.get(kind, ())) for kind in kinds}
 
 
-def cued(found: Words, workflow: Workflow) -> Ints:
-    """How many cues the words of each text hold."""
-    listed = words(pa.array([word for words_of in cues(workflow).values() for word in words_of])).hashes
-    hits = np.isin(found.hashes, listed)
-    return np.bincount(found.of[hits], minlength=found.texts)
+def cued(workflow: Workflow, *parts: Words) -> Ints:
+    """How many cues the words of each text hold, in all of its parts."""
+    listed = words(pa.array([word for of in cues(workflow).values() for word in of])).hashes
+    seen = Seen.of(listed)
+    count = np.zeros(parts[0].texts, np.int64)
+    for part in parts:
+        maybe = np.flatnonzero(seen.has(part.hashes))  # few: each is looked up in full
+        hits = maybe[np.isin(part.hashes[maybe], listed)]
+        count += np.bincount(part.of[hits], minlength=part.texts)
+    return count
 
 
 def harm(workflow: Workflow, *texts: str) -> str | None:

@@ -156,11 +156,11 @@ def _differences(prompt: pa.Array, first: pa.Array, second: pa.Array) -> csr_mat
     rows, columns, values = [], [], []
     for text, sign in ((first, 1.0), (second, -1.0)):
         said = words(text).first(ANSWER_WORDS)
-        every = said.and_pairs()
+        beside = said.pairs()
         crossed, of = _crossed(asked, said)
-        rows += [every.of, of]
-        columns += [bucket(every.hashes), bucket(crossed)]
-        values.append(np.full(len(every.of) + len(of), sign, np.float32))
+        rows += [said.of, beside.of, of]
+        columns += [bucket(hashes) for hashes in (said.hashes, beside.hashes, crossed)]
+        values.append(np.full(len(said.of) + len(beside.of) + len(of), sign, np.float32))
     at = (np.concatenate(rows), np.concatenate(columns))
     matrix = csr_matrix((np.concatenate(values), at), shape=(len(prompt), BUCKETS), dtype=np.float32)
     matrix.sum_duplicates()

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from loop.label.select import risk
 from loop.label.select.budget import Reason
 from loop.label.select.scorers import Committee
-from loop.label.select.sketches import Sketches, groups, representatives, sketches
-from loop.label.select.words import Hashes, Ints, Words, joined, words
+from loop.label.select.sketches import EMPTY, Sketches, groups, representatives, sketches
+from loop.label.select.words import Hashes, Ints, Seen, Words, words
 from loop.label.tasks import Kind
 from loop.workflows import Workflow
 
@@ -30,29 +30,11 @@ Scores = dict[Reason, Reals]
 """By reason, one entry a question."""
 
 POOL: Final = 20_000
-_BITS: Final = 22
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Words and bigrams that were met before, as a set of hashes (a Bloom filter of one hash: Bloom 1970)."""
-
-    there: Flags
-
-    @classmethod
-    def of(cls, *texts: pa.Array) -> Seen:
-        there = np.zeros(1 << _BITS, bool)
-        for column in texts:
-            there[_place(words(column).and_pairs().hashes)] = True
-        return cls(there)
-
-    def unseen(self, found: Words) -> Reals:
-        """Of each text the share of its words and bigrams that were not met; nan where nothing was met at all."""
-        if not self.there.any():
-            return np.full(found.texts, np.nan)
-        count = np.bincount(found.of, minlength=found.texts)
-        new = np.bincount(found.of[~self.there[_place(found.hashes)]], minlength=found.texts)
-        return np.asarray(new / np.maximum(count, 1))
+def seen(*texts: pa.Array) -> Seen:
+    """The words and bigrams of texts."""
+    return Seen.of(*(part.hashes for text in texts for part in _parts(words(text))))
 
 
 @dataclass(frozen=True)
@@ -95,7 +77,7 @@ def measure(pieces: Iterable[pa.Table], *, asked: Seen, benchmark: Seen, workflo
 
 def sketched(prompt: pa.Array, first: pa.Array, second: pa.Array) -> Sketches:
     """Sketches of questions, by which near-duplicates are known, whichever text stands first."""
-    return _sketched(*(words(text) for text in (prompt, first, second)))
+    return sketches(*(part for text in (prompt, first, second) for part in _parts(words(text))))
 
 
 def distinct(batch: Batch, before: Sketches) -> tuple[Ints, int]:
@@ -104,9 +86,10 @@ def distinct(batch: Batch, before: Sketches) -> tuple[Ints, int]:
     Args:
         before: sketches of what was asked before: questions like it are not asked again.
     """
-    # Questions of different kinds are different questions, and so are those of training and of evaluation.
-    salt = (batch.kind.astype(np.uint32) * np.uint32(2) + batch.held_out.astype(np.uint32)) << np.uint32(28)
-    everything = np.concatenate([batch.sketch ^ salt[:, None], *_salted(before)])
+    # Questions of different kinds are different questions; one of training and one of evaluation are the same.
+    everything = np.concatenate(
+        [_salted(batch.sketch, batch.kind), *(_salted(before, kind) for kind in range(len(KINDS)))]
+    )
     group = groups(everything)
     own, earlier = group[: len(batch)], np.unique(group[len(batch) :])
     known = np.isin(own, earlier)
@@ -155,8 +138,8 @@ _NOTHING: Final = pa.table(
 
 
 def _measured(piece: pa.Table, asked: Seen, benchmark: Seen, workflow: Workflow) -> Batch:
-    prompt, first, second = (words(_column(piece, name)) for name in ("asked", "first", "second"))
-    every = joined(prompt, first, second)
+    prompt, first, second = (_parts(words(_column(piece, name))) for name in ("asked", "first", "second"))
+    every = (*prompt, *first, *second)
     kinds = _column(piece, "kind").dictionary_encode()
     number = np.array([KINDS.index(Kind(name)) for name in kinds.dictionary.to_pylist()] or [0], np.int8)
     return Batch(
@@ -165,21 +148,22 @@ def _measured(piece: pa.Table, asked: Seen, benchmark: Seen, workflow: Workflow)
         kind=number[np.asarray(kinds.indices, np.int64)],
         held_out=_column(piece, "held_out").to_numpy(zero_copy_only=False),
         weight=_column(piece, "weight").to_numpy(),
-        novelty=asked.unseen(every.and_pairs()),
-        slice=benchmark.unseen(prompt.and_pairs()),
-        cues=risk.cued(every, workflow),
-        sketch=_sketched(prompt, first, second),
+        novelty=asked.unseen(*every),
+        slice=benchmark.unseen(*prompt),
+        cues=risk.cued(workflow, prompt[0], first[0], second[0]),
+        sketch=sketches(*every),
     )
 
 
-def _sketched(*parts: Words) -> Sketches:
-    """By the bigrams of each text, and its words, so that texts of one word differ."""
-    return sketches(joined(*(part.and_pairs() for part in parts)))
+def _parts(found: Words) -> tuple[Words, Words]:
+    """The words of texts, and their bigrams."""
+    return found, found.pairs()
 
 
-def _salted(before: Sketches) -> list[Sketches]:
-    """What was asked before, as each kind of question: it is not asked again as another kind on the same texts."""
-    return [before ^ (np.uint32(salt) << np.uint32(28)) for salt in range(2 * len(KINDS))] if len(before) else []
+def _salted(sketch: Sketches, kind: int | NDArray[np.int8]) -> Sketches:
+    """Sketches that agree only within a kind; what is empty stays so."""
+    salt = np.broadcast_to(np.asarray(kind, np.uint32) << np.uint32(28), len(sketch))
+    return np.where(sketch == EMPTY, sketch, np.minimum(sketch ^ salt[:, None], EMPTY - 1))
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -187,7 +171,3 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):
         return column.chunk(0) if column.num_chunks else pa.array([], column.type)
     return column
-
-
-def _place(hashes: Hashes) -> Ints:
-    return (hashes >> np.uint64(64 - _BITS)).astype(np.int64)

@@ -1,8 +1,9 @@
 """Near-duplicates among many questions: each is asked once.
 
-MinHash (Broder 1997, On the resemblance and containment of documents) of a question's bigrams, banded (Leskovec,
-Rajaraman and Ullman, Mining of Massive Datasets, section 3.4): two questions meet if all hashes of a band agree, and
-are the same if enough of all hashes do.
+MinHash by one permutation (Broder 1997, On the resemblance and containment of documents; Li, Owen and Zhang 2012, NIPS,
+One permutation hashing, section 3: bins that both leave empty are left out) of a question's bigrams, banded (Leskovec,
+Rajaraman and Ullman, Mining of Massive Datasets, section 3.4): two questions meet if all bins of a band agree, and are
+the same if enough of all bins do.
 """
 
 from __future__ import annotations
@@ -14,31 +15,36 @@ from numpy.typing import NDArray
 
 from loop.label.select.words import Hashes, Ints, Words, mixed
 
-HASHES: Final = 16
+BINS: Final = 16
 BANDS: Final = 4
 """Questions whose resemblance is 0.9 meet with probability 0.99, those of 0.8 with 0.88, of 0.5 with 0.23."""
-SAME: Final = 13
-"""Hashes that must agree: an estimated resemblance (Jaccard index of the bigrams) of 0.8 or more."""
+SAME: Final = 0.8
+"""Share of the bins that must agree, of those that one of the two fills: an estimate of their resemblance (the Jaccard
+index of their words and bigrams)."""
+EMPTY: Final = np.iinfo(np.uint32).max
 
+Reals = NDArray[np.float64]
 Sketches = NDArray[np.uint32]
 
-_FACTORS: Final = mixed(np.arange(1, HASHES + 1, dtype=np.uint64)) | np.uint64(1)
 
-
-def sketches(found: Words) -> Sketches:
-    """Per text its MinHash (texts by `HASHES`); of a text without any words, all ones.
+def sketches(*parts: Words) -> Sketches:
+    """Per text its MinHash (texts by `BINS`).
 
     Args:
-        found: what a text is compared by, as bigrams; each counts once however often it comes.
+        parts: what a text is compared by, such as its words and its bigrams; each counts once however often it comes.
     """
-    sketched = np.full((found.texts, HASHES), np.iinfo(np.uint32).max, np.uint32)
-    starts = found.starts
-    filled = np.flatnonzero(starts[1:] > starts[:-1])
-    if len(filled):
-        for k, factor in enumerate(_FACTORS):
-            least = np.minimum.reduceat(found.hashes * factor, starts[filled])
-            sketched[filled, k] = (least >> np.uint64(32)).astype(np.uint32)
-    return sketched
+    sketched = np.full(parts[0].texts * BINS, EMPTY, np.uint32)
+    for part in parts:
+        at = part.of * BINS + (part.hashes & np.uint64(BINS - 1)).astype(np.int64)
+        np.minimum.at(sketched, at, (part.hashes >> np.uint64(32)).astype(np.uint32))
+    return sketched.reshape(-1, BINS)
+
+
+def alike(one: Sketches, other: Sketches) -> Reals:
+    """Estimated resemblance of texts, row by row; that of two without any words is 1."""
+    filled = (one != EMPTY) | (other != EMPTY)
+    agree = (one == other) & filled
+    return np.asarray((agree.sum(axis=1) + 1e-9) / (filled.sum(axis=1) + 1e-9))
 
 
 def groups(sketched: Sketches) -> Ints:
@@ -51,7 +57,7 @@ def groups(sketched: Sketches) -> Ints:
 
     n = len(sketched)
     one, other = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    rows = HASHES // BANDS
+    rows = BINS // BANDS
     for band in range(BANDS):
         key = np.zeros(n, np.uint64)
         for column in range(band * rows, (band + 1) * rows):
@@ -62,7 +68,7 @@ def groups(sketched: Sketches) -> Ints:
         heads = order[np.maximum.accumulate(np.where(begins, np.arange(n), 0))] if n else order
         for left, right in ((heads, order), (order[:-1], order[1:])):
             met = np.flatnonzero((left != right) & (key[left] == key[right]))
-            close = met[(sketched[left[met]] == sketched[right[met]]).sum(axis=1) >= SAME]
+            close = met[alike(sketched[left[met]], sketched[right[met]]) >= SAME]
             one.append(left[close])
             other.append(right[close])
     edges = (np.concatenate(one), np.concatenate(other))

@@ -23,7 +23,7 @@ from loop.label import tasks
 from loop.label.select import questions, risk
 from loop.label.select.budget import Reason, choose
 from loop.label.select.learned import committee_of
-from loop.label.select.scores import Seen, distinct, measure, pooled, scores, sketched
+from loop.label.select.scores import distinct, measure, pooled, scores, seen, sketched
 from loop.label.tasks import Kind, Origin
 from loop.lake import Lake, from_rows
 from loop.state import State
@@ -90,7 +90,6 @@ def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str
             connection, held_out_share=settings.held_out_share, seed=settings.seed, workflow=WORKFLOWS[workflow]
         )
         told = Selected(interactions=_count(connection, "every"))
-        told.set_aside.update(questions.set_aside(connection))
         if held := told.interactions - _count(connection, "interactions"):
             told.set_aside["the batch is not accepted"] = held
         found = lake.read("label_tasks", days=(day, day), workflows=[workflow])
@@ -120,9 +119,9 @@ def _chosen(  # noqa: PLR0913, PLR0917 - what is read, and what is told of it
     asked = pa.concat_tables([before, there])
     prompts = lake.read("benchmark", days=(date.min, day), workflows=[workflow.name], columns=["prompt"])
     batch = measure(
-        questions.pieces(connection),
-        asked=Seen.of(*texts_of(asked)),
-        benchmark=Seen.of(last_of(prompts["prompt"])),
+        questions.pieces(connection, told.set_aside),
+        asked=seen(*texts_of(asked)),
+        benchmark=seen(last_of(prompts["prompt"])),
         workflow=workflow,
     )
     places, known = distinct(batch, sketched(*texts_of(asked)))

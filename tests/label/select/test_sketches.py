@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 
-from loop.label.select.sketches import groups, representatives, sketches
+from loop.label.select.sketches import alike, groups, representatives, sketches
 from loop.label.select.words import words
 
 RNG = np.random.default_rng(0)
@@ -17,7 +19,8 @@ def drawn(count: int, length: int = 30) -> list[list[str]]:
 
 
 def grouped(texts: list[list[str]]) -> np.ndarray:
-    return groups(sketches(words(pa.array([" ".join(text) for text in texts])).and_pairs()))
+    found = words(pa.array([" ".join(text) for text in texts], pa.string()))
+    return groups(sketches(found, found.pairs()))
 
 
 def test_a_changed_word_leaves_the_question_the_same_and_others_differ() -> None:
@@ -41,6 +44,23 @@ def test_many_copies_are_one_group_and_the_least_stands_for_them() -> None:
     assert group[0] == group[2] == group[4]
     order = np.array([5, 1, 2, 9, 7], np.uint64)
     assert representatives(group, order).tolist() == [1, 2, 3]
+
+
+def test_short_texts_are_the_same_only_where_their_words_are() -> None:
+    group = grouped([["yes"], ["no"], ["yes"], ["yes", "no"], ["no", "yes"]])
+    assert group[0] == group[2]
+    assert len(np.unique(group)) == 4
+
+
+def test_resemblance_is_estimated_without_much_error() -> None:
+    texts = drawn(400)
+    near = [[*text[:-3], *other[-3:]] for text, other in zip(texts, drawn(400), strict=True)]
+    one, other = (
+        sketches(found, found.pairs()) for found in (words(pa.array([" ".join(t) for t in of])) for of in (texts, near))
+    )
+    sets = [[{*text, *itertools.pairwise(text)} for text in of] for of in (texts, near)]
+    true = np.mean([len(a & b) / len(a | b) for a, b in zip(*sets, strict=True)])
+    assert abs(alike(one, other).mean() - true) < 0.03
 
 
 def test_texts_without_words_are_one_question_and_none_are_none() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop.label.select.words import joined, word, words
+from loop.label.select.words import Seen, word, words
 
 TEXTS = st.lists(st.text(alphabet="abAB1 .,é\n", max_size=30), max_size=20)
 
@@ -48,9 +48,15 @@ def test_pairs_stay_within_a_text_and_keep_their_order() -> None:
     assert len(np.unique(found.hashes)) == 3
 
 
-def test_first_last_and_joined() -> None:
+def test_first_and_last() -> None:
     found = words(pa.array(["a b c", "", "d"]))
     assert found.first(2).hashes.tolist() == [word("a"), word("b"), word("d")]
     assert found.last(2).hashes.tolist() == [word("b"), word("c"), word("d")]
-    other = words(pa.array(["x", "y", ""]))
-    assert joined(found, other).of.tolist() == [0, 0, 0, 0, 1, 2]
+
+
+def test_the_share_of_words_that_were_not_met() -> None:
+    found = words(pa.array(["a b c", "", "d a"]))
+    met = Seen.of(words(pa.array(["a", "b c"])).hashes)
+    assert met.unseen(found).tolist() == [0.0, 0.0, 0.5]
+    assert met.unseen(found, found.pairs()).tolist() == [2 / 5, 0.0, 2 / 3]
+    assert np.isnan(Seen.of().unseen(found)).all()
