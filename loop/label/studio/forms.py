@@ -13,6 +13,8 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from loop.label.tasks import Kind
+from loop.privacy.masking import Veil
+from loop.privacy.recognise import Find, Span
 
 ANSWER: Final = "answer"
 """Name of the tag that holds the answer."""
@@ -153,17 +155,22 @@ class Said:
     reason: str | None = None
 
 
-def read(task: Mapping[str, Any], result: Any, *, swapped: bool) -> Said:
-    """What an annotation's `result` says of a task.
+def read(task: Mapping[str, Any], result: Any, *, swapped: bool, find: Find | None = None) -> Said:
+    """What an annotation's `result` says of a task. Personal data that the person wrote is masked.
 
     Label Studio stores whatever it is sent: names that its interface does not have, and choices that it does not offer.
+
+    Args:
+        find: what looks for personal data; None: nothing does.
 
     Raises:
         Unreadable: nothing that the task asks for.
     """
     kind = Kind(task["kind"])
     fields = _fields(result, kind)
-    reason = "\n".join(_texts(fields.pop("reason", []))).strip() or None
+    veil = Veil(find or _nothing)
+    veil.reserve([*task["texts"], *(message["content"] for message in task["prompt"])])
+    reason = veil.mask("\n".join(_texts(fields.pop("reason", [])))).strip() or None
     match kind:
         case Kind.PREFERENCE:
             return Said(_side(_choice(fields, ANSWER), swapped=swapped), reason=reason)
@@ -174,21 +181,29 @@ def read(task: Mapping[str, Any], result: Any, *, swapped: bool) -> Said:
             unique = {(s["start"], s["end"], s["type"]): s for s in spans}
             return Said(content=_json([unique[key] for key in sorted(unique)]), reason=reason)
         case Kind.REWRITE:
-            return Said(content=_json(_written(fields, ANSWER)), reason=reason)
+            text = _written(fields, ANSWER)
+            if text == task["texts"][0]:
+                raise Unreadable("a text that is as it was")
+            return Said(content=_json(veil.mask(text)), reason=reason)
         case Kind.RED_TEAM:
             told = {
-                "attempt": _written(fields, "attempt"),
+                "attempt": veil.mask(_written(fields, "attempt")),
                 "outcome": _among(_choice(fields, "outcome"), OUTCOMES),
                 "severity": _among(_choice(fields, "severity"), SEVERITIES),
             }
             return Said(content=_json(told), reason=reason)
 
 
-def reason_of(result: Any) -> str | None:
+def reason_of(result: Any, find: Find | None = None) -> str | None:
     """What was written beside a task that was skipped; whatever else stands there is nobody's answer."""
     parts = result if isinstance(result, list) else []
     mine = [part.get("value") for part in parts if isinstance(part, dict) and part.get("from_name") == "reason"]
-    return "\n".join(_texts([value for value in mine if isinstance(value, dict)])).strip() or None
+    told = "\n".join(_texts([value for value in mine if isinstance(value, dict)])).strip()
+    return Veil(find or _nothing).mask(told) or None
+
+
+def _nothing(text: str) -> list[Span]:
+    return []
 
 
 def _fields(result: Any, kind: Kind) -> dict[str, list[dict[str, Any]]]:

@@ -25,6 +25,7 @@ from loop.label.studio import forms
 from loop.label.studio.push import ours
 from loop.label.studio.rest import Rest
 from loop.lake import Lake
+from loop.privacy.recognise import Find, recogniser
 from loop.services import processes
 from loop.state import State
 from loop.views import viewed
@@ -88,10 +89,10 @@ def pull(settings: Settings, lake: Lake, state: State, rest: Rest, *, whole: boo
         began = rest.now
         whole = whole or last is None or began - last.whole > WHOLE
         since = None if whole or last is None else last.read - OVERLAP
-        people = _People(settings, state, rest.users())
+        people, find = _People(settings, state, rest.users()), recogniser(settings.privacy)
         for project in projects.values():
             for page in rest.tasks(project["id"], since=since):
-                _store(lake, state, page, people, done)
+                _store(lake, state, page, people, find, done)
         cursors[_name(settings, rest)] = _Cursor(began, began if whole or last is None else last.whole)
         processes.replace(settings.studio / "cursor.json", msgspec.json.encode(cursors))
     total = done.older + done.set_aside.total() + done.recorded.total
@@ -117,7 +118,9 @@ class _People:
         return self._names.get(user)
 
 
-def _store(lake: Lake, state: State, page: Sequence[Mapping[str, Any]], people: _People, done: Pulled) -> None:
+def _store(  # noqa: PLR0913, PLR0917 - what a page is read with
+    lake: Lake, state: State, page: Sequence[Mapping[str, Any]], people: _People, find: Find | None, done: Pulled
+) -> None:
     """Store what stands in some tasks of Label Studio's."""
     sent = [task for task in page if isinstance(task["meta"], dict) and "pushed" in task["meta"]]
     done.tasks += len(sent)
@@ -135,16 +138,17 @@ def _store(lake: Lake, state: State, page: Sequence[Mapping[str, Any]], people: 
         elif task["data"] != forms.data(row, swapped=bool(task["meta"]["swapped"])):
             done.set_aside["what was shown was changed there"] += len(given)
         else:
-            found += _of_task(task, row, stored.get(task["meta"]["pushed"], []), people, done)
+            found += _of_task(task, row, stored.get(task["meta"]["pushed"], []), people, find, done)
     if found:
         _add(done.recorded, record(state, asked, found))
 
 
-def _of_task(
+def _of_task(  # noqa: PLR0913, PLR0917 - what a task is read with
     task: Mapping[str, Any],
     row: Mapping[str, Any],
     stored: Sequence[_Stored],
     people: _People,
+    find: Find | None,
     done: Pulled,
 ) -> Iterator[Annotation]:
     """The last word of each person on a task, and that somebody has none any more.
@@ -163,7 +167,7 @@ def _of_task(
         last = max(several, key=lambda one: (one["updated_at"], one["id"]))
         done.older += len(several) - 1
         try:
-            yield _annotation(task, row, person, last)
+            yield _annotation(task, row, person, last, find)
         except forms.Unreadable as why:
             done.set_aside[str(why)] += 1
     there = {given["id"] for given in task["annotations"]}
@@ -180,13 +184,15 @@ def _of_task(
             )
 
 
-def _annotation(task: Mapping[str, Any], row: Mapping[str, Any], person: str, given: Mapping[str, Any]) -> Annotation:
+def _annotation(
+    task: Mapping[str, Any], row: Mapping[str, Any], person: str, given: Mapping[str, Any], find: Find | None
+) -> Annotation:
     swapped = bool(task["meta"]["swapped"])
     if given.get("was_cancelled"):
         action = Action.SKIP
-        said = forms.Said(reason=forms.reason_of(given["result"]) or "skipped in Label Studio")
+        said = forms.Said(reason=forms.reason_of(given["result"], find) or "skipped in Label Studio")
     else:
-        action, said = Action.ANSWER, forms.read(row, given["result"], swapped=swapped)
+        action, said = Action.ANSWER, forms.read(row, given["result"], swapped=swapped, find=find)
     return Annotation(
         row["label_task_id"],
         person,
