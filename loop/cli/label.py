@@ -96,6 +96,24 @@ def synthesize(  # noqa: PLR0913, PLR0917 - one argument an option
         output.table("With them and without", ["", ""], list(told["ablation"].items()))
 
 
+@label.command("prongs")
+def prongs(workflow: _Workflow, first: _From = None, last: _To = None, json: bool = output.Json) -> None:
+    """Feedback from the floor against annotators' answers: what each source gave, cost and teaches."""
+    from loop.label.prongs import compare
+
+    name = workflow_of(workflow)
+    with open_home(config.load()) as home:
+        found = compare(home.settings, home.lake, home.state, name, _with_data(home, name, first, last))
+        currency = home.settings.pay_currency
+    rows = [asdict(source) for source in found.sources]
+    told = {k: v for k, v in asdict(found).items() if k != "sources"}
+    if json:
+        output.emit_json({"workflow": name, "currency": currency, **told, "sources": rows})
+        return
+    columns = ["source", "answers", "people", "cost", "pairs", "agreement", "low", "high", "on_gold", "gain_per_cost"]
+    _show(f"{name}: cost in {currency}; {found.held_out} held-out preferences", columns, rows)
+
+
 def _generator(home: Home, workflow: str) -> Generator:
     """Who writes: the server that is set, else the champion."""
     from loop.label.synthesize.generate import Champion, Endpoint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +16,7 @@ from tests.gateway.generators import serving
 from tests.train.label_rows import COLOURS, SHAPE, THINGS, ask
 
 
+@pytest.mark.slow
 def test_a_model_of_the_home_writes_what_it_learned_and_the_same_again(tmp_path: Path) -> None:
     pairs = [(ask(f"paint the {thing}"), f"{colour} paint") for thing in THINGS for colour in COLOURS]
     nano.build(pairs, tmp_path / "base", seed=0, steps=40, batch_size=12, learning_rate=1e-2, shape=SHAPE)

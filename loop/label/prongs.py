@@ -1,0 +1,201 @@
+"""Two prongs compared: what feedback from the floor and what annotators' answers teach, and what either costs.
+
+Each source teaches a preference scorer of its own, and all are asked the same: which text did people prefer whom no
+source knows (held-out decisions), and where it is known, what is right (gold). The measure is of a scorer, not of a
+model trained on it; benchmarks/prongs.py measures true utility, in a world where it is known.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from loop.config import Settings
+from loop.label import gold, tasks
+from loop.label.annotations import Action
+from loop.label.pool import FUNCTION
+from loop.label.select.learned import LEAST, MOST, PAIRS, pairs_of
+from loop.label.select.questions import CHARS
+from loop.label.select.scorers import Committee, fit
+from loop.label.synthesize.ablation import LEAST_PEOPLE, interval
+from loop.label.tasks import Kind, Origin
+from loop.lake import Lake
+from loop.schema import Split
+from loop.state import State
+
+FLOOR: Final = "floor"
+"""The source of decisions at work."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one source gave, cost and taught."""
+
+    source: str
+    """floor, or a source of annotations: page, studio, vendor, import, function."""
+    answers: int
+    """Decisions that teach something, or answers that count, of all kinds."""
+    people: int
+    cost: float
+    """In `pay_currency`."""
+    assumed: float
+    """Share of the answers whose cost is the setting's, because time or pay is not known."""
+    pairs: int
+    """Preferences that a scorer was fitted to, at most `MOST`."""
+    agreement: float | None
+    """Share of the held-out decisions' preferences that the scorer agrees with; None where it could not be measured."""
+    low: float | None
+    high: float | None
+    """95 % interval, over people; None of fewer than five."""
+    on_gold: float | None
+    """Share of the gold preferences."""
+    gain_per_cost: float | None
+    """Agreement above chance, for each unit of cost; None where the cost is 0."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All sources of a workflow, and on what they were measured."""
+
+    held_out: int
+    """Preferences of held-out decisions."""
+    held_out_people: int
+    gold: int
+    sources: tuple[Source, ...]
+
+
+def compare(settings: Settings, lake: Lake, state: State, workflow: str, days: tuple[date, date]) -> Compared:
+    """What each source of a workflow gave in some days, what it cost, and what a scorer that learned of it predicts."""
+    columns = ["event_id", "prompt", "chosen", "rejected", "weight", "employee", "split", "superseded_at", "batch"]
+    rows = lake.read("preferences", days=days, workflows=[workflow], columns=columns)
+    accepted = pa.array(sorted(state.accepted_digests(*days)), pa.string())
+    rows = rows.filter(pc.and_(pc.is_in(rows["batch"], accepted), pc.is_null(rows["superseded_at"])))
+    sides = {side: _floor(rows.filter(pc.equal(rows["split"], side.value))) for side in Split}
+    asked = {row["label_task_id"]: row for row in tasks.read(lake, days=days, workflows=[workflow]).to_pylist()}
+    with state.engine.connect() as connection:
+        known = {task: g.label for task, g in gold.latest(connection, state).items() if g.label and task in asked}
+    right = pairs_of_answers([(asked[task], [label]) for task, label in known.items()])
+    measure = _Measure(sides[Split.HELD_OUT], right)
+
+    taught = rows.filter(pc.equal(rows["split"], Split.TRAIN.value))
+    decisions = pc.count_distinct(taught["event_id"]).as_py()
+    people = pc.count_distinct(taught["employee"]).as_py()
+    cost = decisions * settings.decision_cost
+    found = [measure.source(FLOOR, decisions, people, cost, 1.0, sides[Split.TRAIN])] if decisions else []
+    for source, said in sorted(_answers(state, workflow, days).items()):
+        costs = [_cost(settings, row) for row in said]
+        votes: dict[str, list[str]] = defaultdict(list)
+        for row in said:
+            task = asked.get(row["label_task_id"])
+            if task and task["kind"] == Kind.PREFERENCE and task["origin"] != Origin.BENCHMARK:
+                votes[row["label_task_id"]].append(row["label"] or "")
+        pairs = pairs_of_answers([(asked[task], labels) for task, labels in votes.items() if task not in known])
+        paid, assumed = sum(c for c, _ in costs), sum(a for _, a in costs) / len(costs)
+        found.append(measure.source(source, len(said), len({r["annotator"] for r in said}), paid, assumed, pairs))
+    counts = sides[Split.HELD_OUT]
+    return Compared(counts.num_rows, len(set(counts["who"].to_pylist())), right.num_rows, tuple(found))
+
+
+def pairs_of_answers(rows: Sequence[tuple[Mapping[str, Any], Sequence[str]]]) -> pa.Table:
+    """Pairs (schema `learned.PAIRS`) from preference tasks and what was said of each; a pair weighs by its lean."""
+    found = []
+    for task, labels in rows:
+        lean = (labels.count("first") - labels.count("second")) / len(labels) if labels else 0.0
+        if task["kind"] != Kind.PREFERENCE or len(task["texts"]) != 2 or not lean:
+            continue
+        texts = task["texts"] if lean > 0 else task["texts"][::-1]
+        asked = task["prompt"][-1]["content"][-CHARS:] if task["prompt"] else ""
+        pair = {"asked": asked, "preferred": texts[0][:CHARS], "other": texts[1][:CHARS]}
+        found.append(pair | {"weight": abs(lean), "who": task["label_task_id"]})
+    return pa.Table.from_pylist(found, schema=PAIRS)
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """On what every source is measured."""
+
+    held_out: pa.Table
+    right: pa.Table
+
+    def source(  # noqa: PLR0913, PLR0917 - the columns
+        self, name: str, answers: int, people: int, cost: float, assumed: float, pairs: pa.Table
+    ) -> Source:
+        pairs = _some(pairs, MOST)
+        agreement = low = high = on_gold = None
+        if pairs.num_rows >= LEAST:
+            scorer = fit(pairs_of(pairs), seed=0, members=1)
+            hits = _hits(scorer, self.held_out)
+            agreement = float(hits.mean()) if len(hits) else None
+            who = self.held_out["who"].to_pylist()
+            if len(set(who)) >= LEAST_PEOPLE:
+                low, high = interval(hits, who)
+            on_gold = float(_hits(scorer, self.right).mean()) if self.right.num_rows else None
+        gain = (agreement - 0.5) / cost if agreement is not None and cost else None
+        return Source(name, answers, people, cost, assumed, pairs.num_rows, agreement, low, high, on_gold, gain)
+
+
+def _hits(scorer: Committee, pairs: pa.Table) -> np.ndarray:
+    """1 where the scorer prefers what people did, 0 where it does not, 1/2 where it does not know."""
+    texts = (pairs[name].combine_chunks() for name in ("asked", "preferred", "other"))
+    probability = scorer.opinion(*texts).probability
+    return np.where(probability == 0.5, 0.5, probability > 0.5).astype(np.float64)
+
+
+def _floor(rows: pa.Table) -> pa.Table:
+    """Preferences of decisions as pairs."""
+    asked = [(messages[-1]["content"] if messages else "")[-CHARS:] for messages in rows["prompt"].to_pylist()]
+    texts = {
+        new: pc.utf8_slice_codeunits(rows[old], 0, CHARS)
+        for new, old in (("preferred", "chosen"), ("other", "rejected"))
+    }
+    told = {"asked": pa.array(asked, pa.string()), **texts, "weight": rows["weight"], "who": rows["employee"]}
+    return pa.table(told).select(PAIRS.names).cast(PAIRS)
+
+
+def _some(pairs: pa.Table, most: int) -> pa.Table:
+    """At most so many, drawn at random."""
+    if pairs.num_rows <= most:
+        return pairs
+    return pairs.take(pa.array(np.sort(np.random.default_rng(0).permutation(pairs.num_rows)[:most])))
+
+
+def _answers(state: State, workflow: str, days: tuple[date, date]) -> dict[str, list[dict[str, Any]]]:
+    """By source, the answers that stand and count, with what is known of the annotator's pay."""
+    said, who = state.tables["annotations"], state.tables["annotators"]
+    last = (
+        sa.select(said)
+        .where(said.c.workflow == workflow, said.c.day.between(*days))
+        .distinct(said.c.label_task_id, said.c.annotator)
+        .order_by(said.c.label_task_id, said.c.annotator, said.c.version.desc())
+        .subquery()
+    )
+    query = (
+        sa.select(last, who.c.pay_per_hour)
+        .outerjoin(who, who.c.annotator == last.c.annotator)
+        .where(last.c.action == Action.ANSWER.value, last.c.counts)
+    )
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    with state.engine.connect() as connection:
+        for row in connection.execute(query).mappings():
+            found[row["source"]].append(dict(row))
+    return dict(found)
+
+
+def _cost(settings: Settings, row: Mapping[str, Any]) -> tuple[float, bool]:
+    """What an answer cost, and whether that is assumed. A labelling function's answer costs nothing more."""
+    if row["source"] == FUNCTION:
+        return 0.0, False
+    if row["pay_per_hour"] is None or row["seconds"] is None:
+        return settings.answer_cost, True
+    return row["seconds"] / 3600 * row["pay_per_hour"], False

@@ -1,0 +1,112 @@
+"""What each source gave, cost and teaches, measured on people whom none of them knows."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from loop.home import Home
+from loop.label import annotators, batches, gold, tasks
+from loop.label.annotations import Annotation, record
+from loop.label.derive import split_of
+from loop.label.prongs import compare, pairs_of_answers
+from loop.label.tasks import Kind, Origin
+from loop.schema import BatchStatus, Split
+from tests.rows import DAY, decision, interactions
+
+NOW = datetime(2026, 1, 6, tzinfo=UTC)
+GOOD, POOR = "a calm and clear answer", "a hasty and rude answer"
+
+
+def asked(number: int, **more: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "day": DAY,
+        "workflow": "comms",
+        "kind": Kind.PREFERENCE,
+        "origin": Origin.IMPORT,
+        "reason": "random",
+        "prompt": [{"role": "user", "content": f"question {number}"}],
+        "texts": [GOOD, POOR] if number % 2 else [POOR, GOOD],
+    }
+    return tasks.task(**(told | more))
+
+
+def test_answers_become_pairs_by_how_far_they_lean() -> None:
+    rows = [
+        (asked(1), ["first"]),
+        (asked(2), ["second", "second", "first"]),
+        (asked(3), ["first", "second"]),
+        (asked(4), ["tie"]),
+        (asked(5), ["first", "tie"]),
+        (asked(6), []),
+        (asked(7, kind=Kind.CATEGORY, texts=["x"], options=["first", "second"]), ["first"]),
+    ]
+    found = pairs_of_answers(rows).to_pylist()
+    assert [(row["preferred"], row["weight"]) for row in found] == [
+        (GOOD, 1.0),
+        (GOOD, pytest.approx(1 / 3)),
+        (GOOD, 0.5),
+    ]
+    assert [row["asked"] for row in found] == ["question 1", "question 2", "question 5"]
+
+
+@pytest.fixture
+def lived(home: Home) -> Home:
+    """People of the floor take the good answer nine times of ten; held-out people always do."""
+    draw, rows = random.Random(0), []
+    for n in range(300):
+        who = f"p_{n % 80}"
+        held = split_of(who, home.settings.held_out_share, home.settings.seed) is Split.HELD_OUT
+        right = held or draw.random() < 0.9
+        texts = [GOOD, POOR] if n % 2 else [POOR, GOOD]
+        shown = [{"position": i, "text": text, "logprob": None} for i, text in enumerate(texts)]
+        taken = texts.index(GOOD if right else POOR)
+        rows.append(decision(n, "accept", taken, texts[taken], candidates=shown, employee=who))
+    home.lake.overwrite("interactions", interactions(*rows), day=DAY, workflow="comms")
+    told: dict[str, Any] = {"rows": 300, "quarantined": 0, "reasons": [], "author": "a", "run_id": None}
+    home.state.record_batch(day=DAY, workflow="comms", digest="b", status=BatchStatus.ACCEPTED, **told)
+    batches.build(home.settings, home.lake, home.state, DAY, "comms")
+    return home
+
+
+def test_sources_are_priced_and_measured_on_the_same_people(lived: Home) -> None:
+    questions = [asked(n) for n in range(40)]
+    tasks.add(lived.lake, lived.state, questions)
+    wise, _ = annotators.add(
+        lived.settings, lived.state, person="ann", workflows=["comms"], pay_per_hour=36.0, author="me"
+    )
+    said = [
+        Annotation(task["label_task_id"], wise.annotator, NOW, source, label=label, seconds=seconds)
+        for n, task in enumerate(questions)
+        for source, label, seconds in [
+            ("page", "first" if n % 2 else "second", 10.0) if n < 30 else ("vendor", "first", None)
+        ]
+    ]
+    assert record(lived.state, tasks.read(lived.lake), said).new == 40
+    gold.put(lived.state, questions[39], label="first", hidden=True, reason="known", author="me")
+    found = compare(lived.settings, lived.lake, lived.state, "comms", (DAY, DAY))
+    by_name = {source.source: source for source in found.sources}
+    assert set(by_name) == {"floor", "page", "vendor"}
+    floor, page, vendor = by_name["floor"], by_name["page"], by_name["vendor"]
+    assert floor.answers + found.held_out == 300
+    assert floor.people + found.held_out_people == 80
+    assert floor.cost == pytest.approx(floor.answers * lived.settings.decision_cost)
+    assert (floor.agreement, floor.on_gold) == (1.0, 1.0)
+    assert (page.answers, page.people, page.cost, page.assumed) == (30, 1, pytest.approx(3.0), 0.0)
+    assert (page.pairs, page.agreement, page.low, page.high) == (30, 1.0, 1.0, 1.0)
+    assert page.gain_per_cost == pytest.approx(0.5 / 3.0)
+    assert (vendor.answers, vendor.cost, vendor.assumed) == (10, pytest.approx(1.0), 1.0)
+    assert (vendor.pairs, vendor.agreement, vendor.gain_per_cost) == (
+        9,
+        None,
+        None,
+    )  # too few to learn from; one is gold
+    assert found.gold == 1
+
+
+def test_where_nothing_was_labelled_nothing_is_compared(home: Home) -> None:
+    found = compare(home.settings, home.lake, home.state, "comms", (DAY, DAY))
+    assert (found.held_out, found.gold, found.sources) == (0, 0, ())
