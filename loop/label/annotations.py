@@ -79,7 +79,7 @@ class Recorded:
         return self.new + self.repeated + self.changed + self.refused.total()
 
 
-def record(state: State, tasks: pa.Table, annotations: Sequence[Annotation]) -> Recorded:
+def record(state: State, tasks: pa.Table, annotations: Sequence[Annotation], *, strangers: bool = True) -> Recorded:
     """Store annotations, in their order. What is there already is not stored again; what differs is a later version.
 
     So is the same answer that did not count and does now, as when its author was asked in or a delivery was accepted,
@@ -90,6 +90,8 @@ def record(state: State, tasks: pa.Table, annotations: Sequence[Annotation]) -> 
 
     Args:
         tasks: rows of `label_tasks`, at least `label_task_id, day, workflow, kind, options, due_at`.
+        strangers: whether what comes from somebody who is no annotator is stored at all. On the page it is not: whoever
+            was there a moment ago and is not now has been erased.
     """
     known = {row["label_task_id"]: row for row in tasks.select(list(_ASKED)).to_pylist()}
     done = Recorded()
@@ -100,9 +102,8 @@ def record(state: State, tasks: pa.Table, annotations: Sequence[Annotation]) -> 
             done.problems.append((place, problem))
         else:
             fitting.append(annotation)
-    ends = _ends(state, {annotation.annotator for annotation in fitting})
     for start in range(0, len(fitting), _PIECE):
-        _store(state, fitting[start : start + _PIECE], known, ends, done)
+        _store(state, fitting[start : start + _PIECE], known, done, strangers=strangers)
     assert done.total == len(annotations), "an annotation was lost"
     return done
 
@@ -170,27 +171,30 @@ def latest(state: State, day: date, workflow: str) -> pa.Table:
 _ASKED: Final = ("label_task_id", "day", "workflow", "kind", "options", "due_at")
 
 
-def _ends(state: State, annotators: Iterable[str]) -> dict[str, datetime | None]:
+def _ends(connection: sa.Connection, table: sa.Table, annotators: Iterable[str]) -> dict[str, datetime | None]:
     """Of those that are annotators: when they were removed, or None."""
-    table = state.tables["annotators"]
     query = sa.select(table.c.annotator, table.c.removed_at).where(table.c.annotator.in_(sorted(annotators)))
-    with state.engine.connect() as connection:
-        return {row.annotator: row.removed_at for row in connection.execute(query)}
+    return {row.annotator: row.removed_at for row in connection.execute(query)}
 
 
 def _store(
     state: State,
     piece: Sequence[Annotation],
     known: Mapping[str, Mapping[str, Any]],
-    ends: Mapping[str, datetime | None],
     done: Recorded,
+    *,
+    strangers: bool,
 ) -> None:
     """Store some in one transaction, tried again where somebody else stored a version of the same meanwhile."""
     table = state.tables["annotations"]
     for _ in range(_ATTEMPTS):
         with state.engine.connect() as connection:
-            last = _last(connection, table, piece)
-            rows, told = _versions(piece, known, ends, last)
+            ends = _ends(connection, state.tables["annotators"], {annotation.annotator for annotation in piece})
+            mine = [annotation for annotation in piece if strangers or annotation.annotator in ends]
+            last = _last(connection, table, mine)
+            rows, told = _versions(mine, known, ends, last)
+            if len(mine) < len(piece):
+                told.refused["from nobody who annotates"] += len(piece) - len(mine)
             if rows:
                 query = insert(table).values(rows).on_conflict_do_nothing().returning(table.c.version)
                 if len(connection.execute(query).all()) < len(rows):

@@ -163,6 +163,11 @@ def cleared(home: Home, running: Running) -> None:
             connection.execute(sa.delete(home.state.tables[name]))
     for day, workflow in home.lake.partitions("label_tasks"):
         home.lake.overwrite("label_tasks", schema.LABEL_TASKS.empty(), day=day, workflow=workflow)
+    restarted(home, running)
+
+
+def restarted(home: Home, running: Running) -> None:
+    """As a gateway that starts anew."""
     running.front.labelling.close()
     running.front.labelling.__init__(  # type: ignore[misc]
         home.settings, running.front.labelling.count, now=lambda: datetime.now(UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from loop.label.tasks import Kind, Origin
 from loop.services import Urls
 from loop.state import State
 from tests.gateway.fronts import Running
-from tests.gateway.labellers import ask, cleared, enter, join, labelling, question, stored
+from tests.gateway.labellers import ask, cleared, enter, join, labelling, question, restarted, stored
 
 Counted = Callable[[str], float]
 
@@ -422,6 +423,104 @@ def test_it_says_nothing_of_models_others_or_what_is_known(home: Home, running: 
     assert len(alike) == 1, "a task whose answer is known looks like any other"
 
 
+# -- what is fair -----------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    def __init__(self, running: Running) -> None:
+        self.time = datetime.now(UTC).replace(hour=9, minute=0)
+        running.front.labelling.now = self
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+def test_the_days_end_and_a_break_are_told(home: Home, running: Running) -> None:
+    clock = Clock(running)
+    ask(home, *(question(n) for n in range(20)))
+    ann = enter(running, join(home, daily_minutes=60))
+    for _ in range(5):
+        clock.time += timedelta(minutes=10)
+        ann.answer(label="1")
+    assert ann.heading == "Time for a break"
+    assert f"ready at {clock.time + timedelta(minutes=5):%H:%M} UTC" in ann.text
+    clock.time += timedelta(minutes=5)
+    assert ann.look().status_code == 200
+    clock.time += timedelta(minutes=10)
+    ann.answer(label="1")
+    assert ann.heading == "That is enough for today"
+    assert [row["seconds"] for row in stored(home)] == [600.0] * 6
+
+
+def test_time_and_pay_are_told_against_the_floor(home: Home, running: Running) -> None:
+    ask(home, question())
+    settings = home.settings.model_copy(update={"pay_floor_per_hour": 12.0, "pay_currency": "EUR"})
+    running.front.labelling.settings = settings
+    ann = enter(running, join(home, pay_per_hour=36.0))
+    told = " ".join(ann.text.split())
+    assert "A task like this takes about 8 s: 0.085 EUR at your 36.00 an hour" in told
+    assert "(the floor of 12.00 an hour is 0.028)" in told
+    assert "of 240 min today" in told
+
+
+def test_an_answer_after_the_deadline_is_kept_uncounted(home: Home, running: Running, counted: Counted) -> None:
+    clock = Clock(running)
+    ask(home, question(due_at=clock.time + timedelta(minutes=5)))
+    ann = enter(running, join(home))
+    clock.time += timedelta(minutes=6)
+    ann.answer(label="1")
+    assert "the deadline had passed: it is kept and does not count" in ann.note
+    assert [(row["counts"], row["seconds"]) for row in stored(home)] == [(False, 360.0)]
+    assert counted("after the deadline") == 1
+
+
+def test_agreement_to_what_can_upset_is_the_persons_own(home: Home, running: Running) -> None:
+    ask(home, question(1, harm="<i>hatred</i>"), question(2, harm="gore"))
+    ann = enter(running, join(home))
+    assert ann.heading == "Nothing is left for you now"
+    ann.look("/label/work")
+    ann.send("/label/harmful", want="yes")
+    assert ann.heading == "Before you see the next text"
+    assert "one " not in ann.text.replace("one of", "")
+    assert "<i>" not in ann.text
+    ann.skip()
+    assert ann.note == "Skipped, with your reason."
+    (row,) = stored(home)
+    assert (row["shown_at"], row["seconds"]) == (None, None)
+    ann.send("/label/harmful")
+    assert ann.heading == "Nothing is left for you now"
+    assert [one.harmful for one in annotators.annotators(home.state)] == [False]
+
+
+def test_ones_own_work_and_appeal_are_seen_by_nobody_else(home: Home, running: Running) -> None:
+    clock = Clock(running)
+    rows = ask(home, *(question(n, wanted=2) for n in range(2)))
+    for row in rows:
+        gold.put(home.state, row, label="tie", reason="experts", author="lead", hidden=False)
+    ann, ben = enter(running, join(home)), enter(running, join(home, "ben"))
+    for person in (ann, ben):
+        for _ in rows:
+            clock.time += timedelta(seconds=20)
+            person.answer(label="1")
+    ann.look("/label/work")
+    assert "Nowhere, as far as" in ann.text, "what can still be undone is not judged"
+    clock.time += timedelta(minutes=61)
+    ann.look("/label/work")
+    assert "0 of 2: 0 %, with so few between 0 % and 66 %" in " ".join(ann.text.split())
+    ann.send("/label/appeal", argument="write <b>to</b> ann@example.org")
+    assert ann.note == "Your appeal is noted. You will find the answer to it here."
+    (appeal,) = gold.appeals(home.state)
+    assert appeal["argument"] == "write <b>to</b> <EMAIL_ADDRESS_1>"
+    task = {"task": appeal["label_task_id"]}
+    assert ann.send("/label/appeal", argument="again", **task).status_code == 422
+    gold.decide(home.state, appeal["appeal_id"], gold.Verdict.DISMISSED, answer="See <rubric>.", author="lead")
+    ann.look("/label/work")
+    assert "See &lt;rubric&gt;." in ann.text
+    ben.look("/label/work")
+    assert "rubric" not in ben.text
+    assert "write" not in ben.text
+
+
 # -- without the database ---------------------------------------------------------------------------------------------
 
 
@@ -442,3 +541,20 @@ def test_without_the_database_an_answer_is_not_acknowledged_and_not_lost(
     ann.answer(text="better words")
     assert ann.note == "Saved."
     assert [json.loads(row["content"]) for row in stored(home)] == ["better words"]
+
+
+def test_a_gateway_that_starts_anew_takes_the_answer_to_a_page_of_the_former(home: Home, running: Running) -> None:
+    ask(home, question())
+    ann = enter(running, join(home))
+    restarted(home, running)
+    ann.answer(label="1")
+    assert ann.note == "Saved."
+    assert len(stored(home)) == 1
+
+
+def test_a_form_that_is_too_long_is_told_on_a_page(home: Home, running: Running) -> None:
+    ask(home, question(kind=Kind.REWRITE, texts=["worse"]))
+    ann = enter(running, join(home))
+    assert ann.answer(text="x" * (9 << 20)).status_code == 413
+    assert ann.heading == "This cannot be taken"
+    assert stored(home) == []

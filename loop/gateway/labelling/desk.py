@@ -150,15 +150,11 @@ class Desk:
         Raises:
             Said: it was not taken, and why.
         """
-        table = self.state.tables["annotators"]
-        query = sa.select(table.c.annotator).where(table.c.annotator == person.annotator)
-        with self.state.engine.connect() as connection:
-            if connection.execute(query).first() is None:
-                self.count("from nobody who annotates")
-                raise Ended("Nothing was stored of this answer.")
-        done = record(self.state, task.row, [taken])
+        done = record(self.state, task.row, [taken], strangers=False)
         for why in done.refused:
             self.count(why)
+            if why == "from nobody who annotates":
+                raise Ended("Nothing was stored of this answer.")
             raise Said(f"This was not stored: {why}.")
         return done
 

@@ -23,6 +23,7 @@ from loop.gateway.http import Reply, Request
 from loop.gateway.labelling import forms, pages
 from loop.gateway.labelling.desk import Desk, Ended
 from loop.gateway.labelling.sessions import Session, Signer, cookie
+from loop.gateway.wire import Problem
 from loop.label import annotators
 from loop.label.annotators import Annotator, Known
 from loop.services import locate
@@ -131,7 +132,10 @@ class Labelling:
             scope = request.scope
             body = b""
             if scope["method"] == "POST":
-                body = await http.read(scope, request.receive, BODY_BYTES)
+                try:
+                    body = await http.read(scope, request.receive, BODY_BYTES)
+                except Problem as problem:
+                    return pages.message(problem.status, "This cannot be taken", str(problem), "Nothing was stored.")
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._answered, work, scope, body)
 
         return answer
