@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
-from dataclasses import asdict
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from loop import config, services
@@ -88,7 +90,7 @@ def push(
             hook_url=_hook_url(settings),
         )
     if json:
-        output.emit_json(asdict(done))
+        output.emit_json(msgspec.to_builtins(done))
         return
     output.stdout.print(f"{done.new:,} tasks sent, {done.there:,} were there, {done.withdrawn:,} taken away.")
     for why, count in done.left_out.most_common():
@@ -98,17 +100,26 @@ def push(
 @studio.command("pull")
 def pull(
     whole: Annotated[bool, typer.Option(help="Read everything, not only what changed.")] = False,
+    watch: Annotated[bool, typer.Option(help="Go on until Ctrl-C, as `loop studio up` does beside its own.")] = False,
     json: bool = output.Json,
 ) -> None:
     """Copy what was answered since last time."""
     from loop.label.studio.pull import pull as fetch
     from loop.label.studio.rest import Rest
+    from loop.label.studio.watching import Watching
 
     settings = config.load()
+    if watch:
+        with open_home(settings) as home, contextlib.suppress(KeyboardInterrupt):
+            watching = Watching(settings, home.state, _tell_shortly)
+            while True:
+                watching()
+                time.sleep(1.0)
+        return
     with open_home(settings) as home, Rest(service.locate(settings)) as rest:
         done = fetch(settings, home.lake, home.state, rest, whole=whole)
     if json:
-        output.emit_json(asdict(done))
+        output.emit_json(msgspec.to_builtins(done))
     else:
         _tell(done)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from loop import config
@@ -87,7 +88,7 @@ def export(  # noqa: PLR0913, PLR0917 - one an option
             again=again,
         )
     if json:
-        output.emit_json({**asdict(done), "folder": folder})
+        output.emit_json({**msgspec.to_builtins(done), "folder": folder})
         return
     output.stdout.print(
         f"Batch {done.batch_id}: {done.sent:,} items in {folder}, {done.known} of them known; "
@@ -112,7 +113,7 @@ def import_(
         author = getpass.getuser()
         done = deliver(settings, home.lake, home.state, batch, file, now=datetime.now(UTC), author=author)
     if json:
-        output.emit_json(asdict(done))
+        output.emit_json(msgspec.to_builtins(done))
         return
     counts = {name: value for name, value in asdict(done).items() if isinstance(value, int)}
     output.table(f"Batch {batch}", ["", "lines"], list(counts.items()))

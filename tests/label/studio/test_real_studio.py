@@ -81,6 +81,7 @@ def test_the_bridge_against_the_real_server(home: Home, environment: Path, tmp_p
                 personal_token(home, bridge)
                 told_by_the_webhook(home, bridge, ann, command)
                 killed_while_pulled(home, bridge, ann)
+                by_command(home)
                 withdrawn(home, bridge)
             command.process.send_signal(signal.SIGTERM)
             command.process.wait(60)
@@ -436,6 +437,22 @@ def answers(bridge: Rest) -> bool:
         return bool(bridge.version())
     except LoopError:
         return False
+
+
+def by_command(home: Home) -> None:
+    """What the commands say, as one JSON object each."""
+    pushed, pulled, status = (command(home, *words.split()) for words in ("push", "pull --whole", "status"))
+    assert (pushed["new"], pushed["left_out"]) == (0, {"harmful": 1})
+    assert pulled["recorded"]["repeated"] > 0
+    assert pulled["set_aside"] == {"a name that the interface does not have": 1}
+    assert (status["version"], len(status["projects"])) == (studio.VERSION, 8)
+
+
+def command(home: Home, *words: str) -> Any:
+    program = Path(sys.executable).with_name("loop")
+    variables = {**os.environ, "LOOP_HOME": str(home.settings.home)}
+    done = subprocess.run([program, "studio", *words, "--json"], env=variables, capture_output=True, check=True)
+    return json.loads(done.stdout)
 
 
 def withdrawn(home: Home, bridge: Rest) -> None:
