@@ -13,6 +13,7 @@ import http.client
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -115,6 +116,7 @@ def server(settings: Settings, port: int) -> Service:
     if data.exists() and not ready.exists():  # nobody has ever worked in it
         shutil.rmtree(data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _compact(data / "label_studio.sqlite3")
     address = f"http://127.0.0.1:{port}"
     header = {"Authorization": f"Token {_token(settings)}"}
 
@@ -140,6 +142,13 @@ def server(settings: Settings, port: int) -> Service:
         patience=900.0,  # a fresh database takes a minute or two, several where others want the processor too
         environment=_variables(settings, data),
     )
+
+
+def _compact(database: Path) -> None:
+    """Leave nothing in the file of what was deleted from the tables: else its bytes stay until others need the room."""
+    if database.exists():
+        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.execute("VACUUM")
 
 
 def password_file(settings: Settings) -> Path:

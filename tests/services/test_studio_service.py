@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -52,9 +54,24 @@ def test_a_first_start_that_was_cut_short_is_made_anew(bare_settings: Settings) 
     studio.server(bare_settings, 12_345)
     assert list(data.iterdir()) == []
     (data / ".ready").touch()
-    (data / "label_studio.sqlite3").write_text("whole")
+    (data / "label_studio.sqlite3").write_text("whole, though no database")
     studio.server(bare_settings, 12_345)
-    assert (data / "label_studio.sqlite3").read_text() == "whole"
+    assert (data / "label_studio.sqlite3").read_text() == "whole, though no database"
+
+
+def test_what_was_deleted_leaves_its_file_at_the_next_start(bare_settings: Settings) -> None:
+    studio.server(bare_settings, 12_345)
+    database = bare_settings.studio / "data" / "label_studio.sqlite3"
+    (database.parent / ".ready").touch()
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA secure_delete = off")
+        connection.execute("CREATE TABLE task (text TEXT)")
+        connection.executemany("INSERT INTO task VALUES (?)", [(f"what {n} said in private " * 9,) for n in range(99)])
+        connection.execute("DELETE FROM task WHERE rowid > 1")
+    assert b"what 42 said in private" in database.read_bytes()
+    studio.server(bare_settings, 12_345)
+    assert b"what 42 said in private" not in database.read_bytes()
+    assert b"what 0 said in private" in database.read_bytes()
 
 
 @pytest.mark.slow

@@ -105,6 +105,15 @@ def push(  # noqa: PLR0913 - by keyword
     return done
 
 
+def withdraw(lake: Lake, rest: Rest) -> int:
+    """Delete there what is in the lake no more, as after an erasure; how many tasks that were. Their answers here stay
+    or go by what the erasure says of them.
+    """
+    done = Pushed()
+    _withdraw(rest, lake, [_there(rest, project["id"]) for project in ours(rest.projects()).values()], done)
+    return done.withdrawn
+
+
 def ours(projects: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The projects that were made here, by the mark of their form; of two with one mark the older."""
     found: dict[str, Mapping[str, Any]] = {}

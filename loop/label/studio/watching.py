@@ -10,6 +10,7 @@ from loop.config import Settings
 from loop.errors import LoopError
 from loop.label.studio import hook
 from loop.label.studio.pull import Pulled, pull
+from loop.label.studio.push import withdraw
 from loop.label.studio.rest import Rest
 from loop.lake import Lake
 from loop.services.studio import locate
@@ -17,11 +18,15 @@ from loop.state import State
 
 
 class Watching:
-    """Called every second; pulls when it is time to, and goes on where a pull fails."""
+    """Called every second; pulls when it is time to, and goes on where a pull fails. What is erased here is taken away
+    there too.
+    """
 
     def __init__(self, settings: Settings, state: State, tell: Callable[[Pulled], None]) -> None:
         self._settings, self._lake, self._state, self._tell = settings, Lake(settings.lake), state, tell
         self._due = 0.0
+        self._version: int | None = None
+        """Of the table of tasks, when what is gone from it was taken away there last."""
         self._nudged: int | None = None
         self._failed: str | None = None
 
@@ -32,6 +37,10 @@ class Watching:
         try:
             with Rest(locate(self._settings)) as rest:
                 done = pull(self._settings, self._lake, self._state, rest)
+                version = self._lake.version("label_tasks")
+                if version != self._version:
+                    withdraw(self._lake, rest)
+                    self._version = version
         except LoopError as error:
             if str(error) != self._failed:  # once, not every half minute
                 print(error, file=sys.stderr, flush=True)
