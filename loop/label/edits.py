@@ -55,7 +55,7 @@ def changes(before: str, after: str) -> Changed:
     blocks, exact = _aligned(middle, final)
     spans = [
         Span(_op(a, b, c, d), start + a, start + b, start + c, start + d, middle[a:b], final[c:d])
-        for a, b, c, d in _merged(blocks)
+        for a, b, c, d in _merged(blocks, middle)
     ]
     return Changed(spans, exact)
 
@@ -132,7 +132,7 @@ def _aligned(before: str, after: str) -> tuple[list[Block], bool]:
         return [(0, len(before), 0, len(after))], False
     blocks: list[Block] = []
     exact, left = True, MOST_CELLS
-    for a, b, c, d in _merged(list(_differing(*sentences))):
+    for a, b, c, d in _merged(list(_differing(*sentences)), before):
         first, second = _TOKEN.findall(before[a:b]), _TOKEN.findall(after[c:d])
         left -= len(first) * len(second)
         if left < 0:
@@ -161,13 +161,14 @@ def _ends(tokens: Sequence[str]) -> list[int]:
     return places
 
 
-def _merged(blocks: Sequence[Block]) -> list[Block]:
-    """Blocks that touch in both texts become one: a deletion beside an insertion is a replacement."""
+def _merged(blocks: Sequence[Block], before: str) -> list[Block]:
+    """Blocks with nothing but white space between them become one: a deletion beside an insertion is a replacement, and
+    another sentence is another sentence, not as many words that happen to have spaces between them."""
     found: list[Block] = []
     for a, b, c, d in blocks:
         if a == b and c == d:
             continue
-        if found and found[-1][1] == a and found[-1][3] == c:
+        if found and not before[found[-1][1] : a].strip():
             found[-1] = (found[-1][0], b, found[-1][2], d)
         else:
             found.append((a, b, c, d))

@@ -47,6 +47,7 @@ def test_words_are_changed_whole() -> None:
         Span("replace", 18, 25, 18, 23, "playful", "plain"),
         Span("replace", 36, 39, 34, 39, "low", "high!"),
     ]
+    assert changes("a dog ran home", "a cat sat home").spans == [Span("replace", 2, 9, 2, 9, "dog ran", "cat sat")]
     assert changes("one three", "one two three").spans == [Span("insert", 4, 4, 4, 8, "", "two ")]
     assert changes("one two three", "one three").spans == [Span("delete", 4, 8, 4, 4, "two ", "")]
     assert changes("", "all new").spans == [Span("insert", 0, 0, 0, 7, "", "all new")]

@@ -56,7 +56,7 @@ def slices(  # noqa: PLR0913 - by keyword
         for name, columns in wanted.items():
             read = lake.read(name, days=days, workflows=[workflow], columns=columns)
             connection.register(name, read.rename_columns({by: "cut"}) if name == "interactions" else read)
-        rows: pa.Table = connection.execute(_LABELLED, {"train": Split.TRAIN.value}).to_arrow_table()
+        rows = connection.sql(_LABELLED, params={"train": Split.TRAIN.value}).to_arrow_table()
     found = []
     for name in sorted({value for value in rows["slice"].to_pylist() if value is not None}):
         mine = rows.filter(pc.equal(rows["slice"], name))
