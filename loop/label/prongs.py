@@ -27,6 +27,8 @@ from loop.label.select.questions import CHARS
 from loop.label.select.scorers import Committee, fit
 from loop.label.synthesize.ablation import LEAST_PEOPLE, interval
 from loop.label.tasks import Kind, Origin
+from loop.label.vendor import ledger
+from loop.label.vendor.deliver import SOURCE
 from loop.lake import Lake
 from loop.schema import Split
 from loop.state import State
@@ -90,8 +92,9 @@ def compare(settings: Settings, lake: Lake, state: State, workflow: str, days: t
     people = pc.count_distinct(taught["employee"]).as_py()
     cost = decisions * settings.decision_cost
     found = [measure.source(FLOOR, decisions, people, cost, 1.0, sides[Split.TRAIN])] if decisions else []
+    prices = ledger.prices(settings)
     for source, said in sorted(_answers(state, workflow, days).items()):
-        costs = [_cost(settings, row) for row in said]
+        costs = [_cost(settings, prices, row) for row in said]
         votes: dict[str, list[str]] = defaultdict(list)
         for row in said:
             task = asked.get(row["label_task_id"])
@@ -192,10 +195,15 @@ def _answers(state: State, workflow: str, days: tuple[date, date]) -> dict[str, 
     return dict(found)
 
 
-def _cost(settings: Settings, row: Mapping[str, Any]) -> tuple[float, bool]:
-    """What an answer cost, and whether that is assumed. A labelling function's answer costs nothing more."""
+def _cost(settings: Settings, prices: Mapping[str, float], row: Mapping[str, Any]) -> tuple[float, bool]:
+    """What an answer cost, and whether that is assumed. A labelling function's answer costs nothing more, a vendor's
+    what was agreed on for its batch.
+    """
     if row["source"] == FUNCTION:
         return 0.0, False
+    batch = (row["source_id"] or "").partition("/")[0] if row["source"] == SOURCE else ""
+    if batch in prices:
+        return prices[batch], False
     if row["pay_per_hour"] is None or row["seconds"] is None:
         return settings.answer_cost, True
     return row["seconds"] / 3600 * row["pay_per_hour"], False

@@ -101,6 +101,11 @@ def batches(settings: Settings) -> Sequence[Batch]:
     return sorted(found, key=lambda batch: (batch.exported_at, batch.batch_id))
 
 
+def prices(settings: Settings) -> dict[str, float]:
+    """What an answer costs, of the batches for which that was said."""
+    return {batch.batch_id: batch.price for batch in batches(settings) if batch.price is not None}
+
+
 @contextmanager
 def changing(settings: Settings, batch_id: str) -> Iterator[Batch]:
     """A batch that nobody else changes meanwhile; what was changed of it is saved unless an error passes."""

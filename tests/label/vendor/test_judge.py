@@ -12,7 +12,7 @@ import pytest
 
 from loop.errors import BadInputError
 from loop.home import Home
-from loop.label import annotations, gold
+from loop.label import annotations, gold, prongs
 from loop.label.vendor import ledger
 from loop.label.vendor.deliver import deliver
 from loop.label.vendor.judge import judge
@@ -133,3 +133,17 @@ def test_there_must_be_something_to_decide_on(home: Home, tmp_path: Path) -> Non
     deliver(home.settings, home.lake, home.state, batch.batch_id, path, now=DUE + timedelta(days=1), author="lead")
     with pytest.raises(BadInputError, match="came back in time"):
         decide(home, batch)
+
+
+def test_an_answer_costs_what_was_agreed_on_for_its_batch(home: Home, tmp_path: Path) -> None:
+    filled(home)
+    done, batch, _ = exported(home, tmp_path / "out", price=0.08)
+    other, unpriced, _ = exported(home, tmp_path / "other", vendor="bolt", most=1)
+    for one, name in ((batch, "one"), (unpriced, "two")):
+        take(home, one, answered(one, tmp_path / f"{name}.csv"))
+        assert decide(home, one).accepted
+    found = prongs.compare(home.settings, home.lake, home.state, "moderation", (DAY, DAY))
+    (source,) = found.sources
+    assumed = other.sent * home.settings.answer_cost
+    assert (source.source, source.answers) == ("vendor", done.sent + other.sent)
+    assert source.cost == pytest.approx(done.sent * 0.08 + assumed)
