@@ -42,15 +42,24 @@ def prepare(connection: duckdb.DuckDBPyConnection, *, held_out_share: float, see
     held_out = sorted(value for value in values if split_of(value, held_out_share, seed) is Split.HELD_OUT)
     connection.register("held_out", pa.table({"value": pa.array(held_out, pa.string())}))
     connection.execute(_LAST)
+    connection.execute("CREATE OR REPLACE TEMP TABLE wanted (draw UBIGINT, place BIGINT)")
     alone = Kind.CATEGORY if workflow.categories else None
     rejected = Kind.CATEGORY if workflow.categories else Kind.REWRITE
-    connection.execute(
-        _QUESTIONS.format(
-            seed=int(seed),
-            alone=f"'{alone.value}'" if alone else "NULL",
-            rejected=rejected.value,
+    own = f"md5_number_lower('{int(seed)}|' || event_id) IN (SELECT draw FROM wanted)"  # noqa: S608
+    for view, source in (
+        ("questions", "interactions"),
+        ("wanted_questions", f"(SELECT * FROM interactions WHERE {own})"),  # noqa: S608
+    ):
+        connection.execute(
+            _QUESTIONS.format(
+                view=view,
+                source=source,
+                seed=int(seed),
+                alone=f"'{alone.value}'" if alone else "NULL",
+                rejected=rejected.value,
+                blanks="' ' || chr(9) || chr(10) || chr(13)",
+            )
         )
-    )
 
 
 def pieces(connection: duckdb.DuckDBPyConnection, aside: Counter[str]) -> Iterator[pa.Table]:
@@ -79,9 +88,11 @@ def whole(connection: duckdb.DuckDBPyConnection, draws: Sequence[int]) -> pa.Tab
 
     `standing` and `against` are the text that the decision prefers and the other, where it asks for a preference.
     """
-    wanted = pa.table({"draw": pa.array(draws, pa.uint64()), "place": pa.array(range(len(draws)), pa.int64())})
-    connection.register("wanted", wanted)
-    found = connection.sql("SELECT * FROM questions JOIN wanted USING (draw) ORDER BY place").to_arrow_table()
+    numbered = pa.table({"draw": pa.array(draws, pa.uint64()), "place": pa.array(range(len(draws)), pa.int64())})
+    connection.register("numbered", numbered)
+    connection.execute("DELETE FROM wanted")
+    connection.execute("INSERT INTO wanted SELECT draw, place FROM numbered")
+    found = connection.sql("SELECT * FROM wanted_questions JOIN wanted USING (draw) ORDER BY place").to_arrow_table()
     assert found.num_rows == len(draws), "two questions share a draw, or one is gone"
     return found
 
@@ -91,26 +102,28 @@ SELECT DISTINCT employee AS value FROM interactions
 UNION SELECT DISTINCT task_id FROM interactions WHERE task_id IS NOT NULL
 """
 
+# Of most suggestions there is one decision: only the others are put in order.
 _LAST: Final = f"""
 CREATE OR REPLACE TEMP TABLE replaced AS
+WITH several AS (SELECT hash(suggestion_id) AS hashed FROM interactions GROUP BY hashed HAVING count(*) > 1)
 SELECT event_id FROM (
     SELECT event_id, lead(event_id) OVER (PARTITION BY suggestion_id ORDER BY {DECISION_ORDER}) AS later
-    FROM interactions
+    FROM interactions WHERE hash(suggestion_id) IN (FROM several)
 ) WHERE later IS NOT NULL
 """  # noqa: S608
 
 # Which candidate the taken one is held against, and which text stands first, are a matter of the draw: nothing in a
 # task tells what the person decided.
 _QUESTIONS: Final = r"""
-CREATE OR REPLACE TEMP VIEW questions AS
+CREATE OR REPLACE TEMP VIEW {view} AS
 WITH sided AS (
     SELECT event_id, employee, batch, prompt, candidates, chosen, decision, final_text, reasons, purposes,
         coalesce(s.weight, 1.0) AS weight,
         employee IN (FROM held_out) OR coalesce(task_id IN (FROM held_out), false) AS is_held_out,
         event_id IN (FROM replaced) AS is_replaced,
-        md5_number_lower('{seed}|draw|' || event_id) AS draw, md5_number_upper('{seed}|pool|' || event_id) AS pool,
+        md5_number_lower('{seed}|' || event_id) AS draw, md5_number_upper('{seed}|' || event_id) AS pool,
         list_filter(candidates, lambda c: c.position = chosen)[1].text AS taken
-    FROM interactions LEFT JOIN signals s USING (event_id)
+    FROM {source} LEFT JOIN signals s USING (event_id)
 ), compared AS (
     SELECT *, list_contains(purposes, CASE WHEN is_held_out THEN 'evaluation' ELSE 'training' END) AS consented,
         list_filter(candidates, lambda c: regexp_matches(c.text, '\S') AND c.text <> taken) AS others,
@@ -118,8 +131,7 @@ WITH sided AS (
             WHEN 'modify' THEN taken END AS against,
         CASE decision WHEN 'accept' THEN taken WHEN 'modify' THEN final_text END AS standing,
         coalesce(regexp_matches(standing, '\S') AND regexp_matches(against, '\S'), false)
-            AND trim(regexp_replace(standing, '\s+', ' ', 'g')) <> trim(regexp_replace(against, '\s+', ' ', 'g'))
-            AS is_pair,
+            AND translate(standing, {blanks}, '') <> translate(against, {blanks}, '') AS is_pair,
         list_filter(candidates, lambda c: regexp_matches(c.text, '\S'))[1].text AS suggested
     FROM sided
 ), kinds AS (

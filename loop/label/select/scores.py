@@ -51,6 +51,7 @@ class Batch:
     slice: Reals
     cues: Ints
     sketch: Sketches
+    """Such that questions of different kinds are not alike."""
 
     def __len__(self) -> int:
         return len(self.draw)
@@ -87,9 +88,7 @@ def distinct(batch: Batch, before: Sketches) -> tuple[Ints, int]:
         before: sketches of what was asked before: questions like it are not asked again.
     """
     # Questions of different kinds are different questions; one of training and one of evaluation are the same.
-    everything = np.concatenate(
-        [_salted(batch.sketch, batch.kind), *(_salted(before, kind) for kind in range(len(KINDS)))]
-    )
+    everything = np.concatenate([batch.sketch, *(_salted(before, kind) for kind in range(len(KINDS)))])
     group = groups(everything)
     own, earlier = group[: len(batch)], np.unique(group[len(batch) :])
     known = np.isin(own, earlier)
@@ -142,16 +141,17 @@ def _measured(piece: pa.Table, asked: Seen, benchmark: Seen, workflow: Workflow)
     every = (*prompt, *first, *second)
     kinds = _column(piece, "kind").dictionary_encode()
     number = np.array([KINDS.index(Kind(name)) for name in kinds.dictionary.to_pylist()] or [0], np.int8)
+    kind = number[np.asarray(kinds.indices, np.int64)]
     return Batch(
         draw=_column(piece, "draw").to_numpy(),
         pool=_column(piece, "pool").to_numpy(),
-        kind=number[np.asarray(kinds.indices, np.int64)],
+        kind=kind,
         held_out=_column(piece, "held_out").to_numpy(zero_copy_only=False),
         weight=_column(piece, "weight").to_numpy(),
         novelty=asked.unseen(*every),
         slice=benchmark.unseen(*prompt),
         cues=risk.cued(workflow, prompt[0], first[0], second[0]),
-        sketch=sketches(*every),
+        sketch=_salted(sketches(*every), kind),
     )
 
 
