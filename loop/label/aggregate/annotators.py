@@ -80,7 +80,7 @@ def drift(answers: Answers, believed: Floats, order: npt.NDArray[Any]) -> dict[s
     """Change of the share of right answers from the earlier to the later half of a person's answers, by time.
 
     Newcombe's interval of a difference of two shares (Statistics in Medicine 1998, method 10). Who answered fewer than
-    twice `LEAST` is left out.
+    twice `LEAST`, or all at the same time, is left out.
 
     Args:
         order: when each answer was given, anything that can be sorted.
@@ -93,7 +93,9 @@ def drift(answers: Answers, believed: Floats, order: npt.NDArray[Any]) -> dict[s
         mine = right[by_time[start:stop]]
         if len(mine) < 2 * LEAST:
             continue
-        half = len(mine) // 2
+        half, times = len(mine) // 2, order[by_time[start:stop]]
+        if times[half - 1] == times[half]:  # of an import that says no times: neither half is earlier
+            continue
         found[i] = _difference(
             wilson(float(mine[half:].sum()), len(mine) - half), wilson(float(mine[:half].sum()), half)
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loop.errors import BadInputError
-from loop.label.aggregate.reading import Rows, read
+from loop.label.aggregate.reading import Rows, read, text_of
 from loop.label.tasks import Kind
 
 SIDES: Final = {"0": "tie", "1": "first", "2": "second"}
@@ -67,11 +67,11 @@ def _pandalm(path: Path) -> Collection:
         if missing:
             raise BadInputError(f"{path}: row {place}: expected PandaLM's {missing[0]}, got none")
         task = str(row["idx"])
-        asked = "\n\n".join(text for text in (row["instruction"], row.get("input") or "") if text)
+        asked = "\n\n".join(text_of(text) for text in (row["instruction"], row.get("input") or "") if text)
         made.questions[task] = {
             "kind": Kind.PREFERENCE,
             "prompt": [{"role": "user", "content": asked}],
-            "texts": [row["response1"], row["response2"]],
+            "texts": [text_of(row["response1"]), text_of(row["response2"])],  # some are true or a number
         }
         for who in ("annotator1", "annotator2", "annotator3"):
             said = SIDES.get(str(row.get(who)))

@@ -181,10 +181,11 @@ def _json(path: Path, lines: list[tuple[int, bytes]], rows: Rows) -> None:
         if not isinstance(given, dict):
             rows.refuse(number, f"no object: got a {type(given).__name__}")
             continue
-        rows.add(number, {name: None if value is None else _text(value) for name, value in given.items()})
+        rows.add(number, {name: None if value is None else text_of(value) for name, value in given.items()})
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A text, or the JSON of what is none."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

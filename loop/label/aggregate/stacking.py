@@ -22,6 +22,8 @@ _SAMPLE: Final = 40_000
 """Answers of whole tasks, drawn at random, by which models are weighed: three weights need no more."""
 _ENOUGH: Final = 8_000
 """Held-out answers after which no further fold is asked."""
+_PASSES: Final = 3
+"""Most times that the folds are drawn anew, where one time holds out fewer: so few that chance would weigh."""
 _MOST_LABELS: Final = 8
 """`torn` has a state for each two labels; beyond, it is left out."""
 _LEAST: Final = 0.01
@@ -101,11 +103,12 @@ def weigh(answers: Answers, *, seed: int = 0, folds: int = FOLDS) -> tuple[dict[
     names = [name for name in MODELS if name != "torn" or len(answers.labels) <= _MOST_LABELS]
     rng = np.random.default_rng(seed)
     sample = _sampled(answers, rng)
-    fold = rng.integers(folds, size=len(sample))
     told: list[Floats] = []
-    for held in range(folds):
+    for held in np.tile(np.arange(folds), _PASSES):
         if sum(map(len, told)) >= _ENOUGH:
             break
+        if held == 0:
+            fold = rng.integers(folds, size=len(sample))
         train = sample.where(fold != held)
         seen = np.bincount(train.task, minlength=len(sample.tasks)) > 0
         asked = (fold == held) & seen[sample.task]

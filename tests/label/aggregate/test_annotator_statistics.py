@@ -56,6 +56,7 @@ def test_who_gets_worse_is_told_and_who_answered_little_is_not() -> None:
     assert told["a"].high is not None
     assert told["a"].high < -0.7
     assert annotators.drift(answers, believed, np.arange(40)[::-1])["a"].value == 1.0
+    assert annotators.drift(answers, believed, np.zeros(40)) == {}  # nothing says what came first
     few = answers.where(answers.task < 19)
     assert annotators.drift(few, believed, np.arange(19)) == {}
 

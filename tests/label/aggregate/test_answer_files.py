@@ -136,6 +136,7 @@ def test_pandalm_is_999_pairs_with_three_annotators_and_two_judges() -> None:
         "gpt-3.5-turbo": 999,
         "pandalm-7b": 999,
     }
+    assert all(isinstance(text, str) for asked in collection.questions.values() for text in asked["texts"])
     answers = reading.answers_of(collection.rows)[0]
     assert int((judging.pairwise_agreement(answers) == 1).sum()) == 879  # unanimous, as the set's README says
     told = stacking.aggregate(answers)
