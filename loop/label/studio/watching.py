@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 
+import sqlalchemy as sa
+
 from loop.config import Settings
 from loop.errors import LoopError
 from loop.label.studio import hook
@@ -37,17 +39,23 @@ class Watching:
         try:
             with Rest(locate(self._settings)) as rest:
                 done = pull(self._settings, self._lake, self._state, rest)
+                if done.answers or done.undone:
+                    self._tell(done)
                 version = self._lake.version("label_tasks")
                 if version != self._version:
                     withdraw(self._lake, rest)
                     self._version = version
         except LoopError as error:
-            if str(error) != self._failed:  # once, not every half minute
-                print(error, file=sys.stderr, flush=True)
-            self._failed = str(error)
+            self._say(str(error))
+        except sa.exc.SQLAlchemyError as error:  # what it says may quote an answer
+            self._say(f"the database did not do what was asked ({type(error).__name__}); it is tried again")
         else:
             self._failed = None
             self._nudged = nudged  # as it was before: what came meanwhile is pulled next time
-            if done.answers or done.undone:
-                self._tell(done)
         self._due = time.monotonic() + self._settings.studio_poll_seconds
+
+    def _say(self, problem: str) -> None:
+        """Say it once, not every half minute."""
+        if problem != self._failed:
+            print(problem, file=sys.stderr, flush=True)
+        self._failed = problem

@@ -385,10 +385,10 @@ def told_by_the_webhook(home: Home, bridge: Rest, ann: Person, command: studios.
         (task,) = (t for t in tasks_of(bridge, project) if t["meta"]["label_task_id"] == asked["label_task_id"])
         before = hook.nudged(home.settings)
         ann.answer(task["id"], "tie")
-        until(lambda: hook.nudged(home.settings) != before, 10, "the webhook")
-        until(lambda: asked["label_task_id"] in by_task(rows(home)), 15, "the pull")
+        until(lambda: hook.nudged(home.settings) != before, 30, "the webhook")
+        until(lambda: asked["label_task_id"] in by_task(rows(home)), 60, "the pull")
         assert httpx.post(f"{front.url}{hook.PATH}", json={}, trust_env=False).status_code == 401
-    assert "pulled" in command.log.read_text()
+        until(lambda: "pulled" in command.log.read_text(), 60, "the word of it")
 
 
 # -- trouble ----------------------------------------------------------------------------------------------------------
