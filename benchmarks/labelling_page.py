@@ -9,7 +9,9 @@ at a task, thinks, answers it, and is shown the next. Passes:
     flat out   nobody thinks: what the page can do; with fifty at once every request waits for forty-nine others
     history    paced again, with so many answers of earlier days in the database
 
-`look` is GET /label, with the task; `answer` is POST /label/answer, until the redirect, with the answer stored.
+`look` is GET /label, with the task; `answer` is POST /label/answer, until the redirect, with the answer stored. `calm`
+are the requests of those seconds in which a bystander, who only sleeps for five milliseconds again and again, was never
+woken more than `LATE_MS` too late: in the others somebody else had the processors. `cpu_ms` is the front's, a request.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from loop.label import annotators, gold, tasks
 from loop.label.tasks import Kind, Origin
 
 WORDS = "the bread of this bakery is baked two streets away and sold before nine to whoever comes".split()  # noqa: SIM905
-AIM_MS = 50.0
+LATE_MS = 10.0
 
 
 def main() -> None:
@@ -70,12 +72,12 @@ def measured(home: Home, given: argparse.Namespace) -> dict[str, Any]:
     for row in rows[:: max(1, given.tasks // 50)]:
         gold.put(home.state, row, label="first", reason="experts", author="lead")
     found: dict[str, Any] = {}
-    with front(home.settings) as port:
-        found["paced"] = asyncio.run(load(port, tokens, given.seconds, think=2.0))
-        found["flat out"] = asyncio.run(load(port, tokens, given.seconds, think=0.0))
+    with front(home.settings) as server:
+        found["paced"] = asyncio.run(load(server, tokens, given.seconds, think=2.0))
+        found["flat out"] = asyncio.run(load(server, tokens, given.seconds, think=0.0))
     remember(home, given.history)
-    with front(home.settings) as port:
-        found["history"] = asyncio.run(load(port, tokens, given.seconds, think=2.0))
+    with front(home.settings) as server:
+        found["history"] = asyncio.run(load(server, tokens, given.seconds, think=2.0))
     return found
 
 
@@ -129,7 +131,8 @@ class front:  # noqa: N801 - reads as what it is
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def __enter__(self) -> int:
+    def __enter__(self) -> tuple[int, int]:
+        """Its port and process."""
         self.port = running.free_port()
         command = [sys.executable, "-m", "loop.gateway.run", "front", "--port", str(self.port)]
         environment = os.environ | self.settings.as_environment() | {"LOOP_UPSTREAM_URL": "http://127.0.0.1:9/v1"}
@@ -140,7 +143,7 @@ class front:  # noqa: N801 - reads as what it is
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 break
             time.sleep(0.1)
-        return self.port
+        return self.port, self.process.pid
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
@@ -152,21 +155,48 @@ class front:  # noqa: N801 - reads as what it is
 
 @dataclass
 class Spent:
-    look: list[float] = field(default_factory=list)
-    answer: list[float] = field(default_factory=list)
+    look: list[tuple[float, float]] = field(default_factory=list)
+    """When each began, and how long it took, in seconds."""
+    answer: list[tuple[float, float]] = field(default_factory=list)
 
 
-async def load(port: int, tokens: list[str], seconds: float, *, think: float) -> dict[str, Any]:
+async def bystander(lags: dict[int, float]) -> None:
+    """Note for each second how late it was woken at most."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(0.005)
+        late = time.perf_counter() - began - 0.005
+        lags[int(began)] = max(lags.get(int(began), 0.0), late)
+
+
+async def load(server: tuple[int, int], tokens: list[str], seconds: float, *, think: float) -> dict[str, Any]:
+    port, pid = server
     spent = Spent()
     people = [Person(port, n) for n in range(len(tokens))]
     await asyncio.gather(*(person.log_in(token) for person, token in zip(people, tokens, strict=True)))
-    began = time.perf_counter()
+    lags: dict[int, float] = {}
+    watch = asyncio.create_task(bystander(lags))
+    began, cpu = time.perf_counter(), running.cpu_seconds(pid)
     await asyncio.gather(*(person.work(began + 1.0, began + 1.0 + seconds, think, spent) for person in people))
-    return {"people": len(people), "per_s": round((len(spent.look) + len(spent.answer)) / seconds, 1)} | {
-        name: {f"p{q}_ms": round(float(np.percentile(getattr(spent, name), q)) * 1e3, 1) for q in (50, 95, 99)}
-        | {"requests": len(getattr(spent, name))}
-        for name in ("look", "answer")
-    }
+    watch.cancel()
+    done = len(spent.look) + len(spent.answer)
+    told: dict[str, Any] = {"people": len(people), "per_s": round(done / seconds, 1), "load": running.load_average()}
+    told["cpu_ms"] = round((running.cpu_seconds(pid) - cpu) / done * 1e3, 2)
+    for name in ("look", "answer"):
+        taken = getattr(spent, name)
+        calm = [took for at, took in taken if _calm(lags, at, took)]
+        told[name] = figures([took for _, took in taken])
+        told[f"{name} calm"] = figures(calm) if calm else None
+    return told
+
+
+def _calm(lags: dict[int, float], at: float, took: float) -> bool:
+    return all(lags.get(second, 0.0) < LATE_MS / 1e3 for second in range(int(at), int(at + took) + 1))
+
+
+def figures(taken: list[float]) -> dict[str, float]:
+    told = {f"p{q}_ms": round(float(np.percentile(taken, q)) * 1e3, 1) for q in (50, 95, 99)}
+    return told | {"requests": len(taken)}
 
 
 class Person:
@@ -191,7 +221,7 @@ class Person:
             assert status == 200, status
             assert "Which one is better?" in page, page[:2000]
             if began >= first:
-                spent.look.append(took)
+                spent.look.append((began, took))
             await asyncio.sleep(float(self.rng.uniform(0.5, 1.5)) * think)
             form = page[page.index('<form id="task"') :]
             fields = {
@@ -204,7 +234,7 @@ class Person:
             status, headers, page = await self.call("POST", "/label/answer", fields)
             assert (status, headers.get("location")) == (303, "/label?said=saved"), (status, page[:2000])
             if began >= first:
-                spent.answer.append(time.perf_counter() - began)
+                spent.answer.append((began, time.perf_counter() - began))
         self.writer.close()
 
     async def call(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[int, dict[str, str], str]:

@@ -6,6 +6,8 @@ Arrow and become Python's when a person is shown them.
 
 from __future__ import annotations
 
+import heapq
+import random
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +43,10 @@ FUNCTION: Final = "function"
 """`source` of answers that labelling functions give."""
 _PIECE: Final = 5_000
 _TEXTS: Final = postgresql.ARRAY(sa.Text())
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 Partition = tuple[date, str]
+Rank = tuple[datetime, int, float]
+"""When it is due, how far from begun, and a draw."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Pool:
         self.oldest = datetime.now(UTC)
         """When the oldest of the open tasks was chosen: no answer to one of them is older."""
         self._tasks: dict[str, Task] = {}
-        self._of: dict[tuple[str, str], list[Task]] = {}
+        self._of: dict[tuple[str, str, bool], list[tuple[Rank, Task]]] = {}
         self._parts: dict[Partition, list[Task]] = {}
         self._answers: dict[str, int] = {}
         self._gold: dict[str, Gold] = {}
@@ -90,12 +95,26 @@ class Pool:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def of(self, workflows: Sequence[str], kinds: Sequence[str]) -> Iterator[Task]:
-        """The tasks of these workflows and kinds."""
+    def of(self, workflows: Sequence[str], kinds: Sequence[str], *, harmful: bool) -> Iterator[Task]:
+        """The tasks of these workflows and kinds: those due first, then those begun, then at random."""
         made = self._of
-        for workflow in workflows:
-            for kind in kinds:
-                yield from made.get((workflow, kind), ())
+        lists = [
+            made[key]
+            for workflow in workflows
+            for kind in kinds
+            for key in ((workflow, kind, False), (workflow, kind, True))
+            if key in made and (harmful or not key[2])
+        ]
+        return (task for _, task in heapq.merge(*lists, key=_rank))
+
+    def size(self, workflows: Sequence[str], kinds: Sequence[str], *, harmful: bool) -> int:
+        """How many these are."""
+        made = self._of
+        return sum(
+            len(there)
+            for (workflow, kind, harm), there in made.items()
+            if workflow in workflows and kind in kinds and (harmful or not harm)
+        )
 
     def has(self, task: Task) -> bool:
         """Whether the task is there: one that was erased is shown to nobody from then on."""
@@ -154,9 +173,12 @@ class Pool:
         tasks = {task.label_task_id: task for part in parts.values() for task in part}
         if counts:
             answers = self._standing(list(tasks))
-        of: dict[tuple[str, str], list[Task]] = defaultdict(list)
+        of: dict[tuple[str, str, bool], list[tuple[Rank, Task]]] = defaultdict(list)
         for task in tasks.values():
-            of[task.workflow, task.kind].append(task)
+            rank = task.due_at or _NEVER, -answers.get(task.label_task_id, 0), random.random()  # noqa: S311
+            of[task.workflow, task.kind, task.harm is not None].append((rank, task))
+        for there in of.values():
+            there.sort(key=_rank)
         with self._lock:
             self._tasks, self._of, self._parts, self._gold, self._answers = tasks, dict(of), parts, known, answers
             self._files, self._version = files, version
@@ -197,6 +219,10 @@ class Pool:
             with self.state.engine.connect() as connection:
                 found |= {key: int(count) for key, count in connection.execute(query)}
         return found
+
+
+def _rank(ranked: tuple[Rank, Task]) -> Rank:
+    return ranked[0]
 
 
 def _tasks(rows: pa.Table) -> list[Task]:

@@ -36,6 +36,10 @@ AHEAD: Final = 20
 """Tasks that are looked out at a time, so that not every answer looks through all of them."""
 
 
+LOOKED: Final = 4
+"""Times as many are looked at."""
+
+
 class Stop(StrEnum):
     """Why there is no task."""
 
@@ -220,18 +224,27 @@ class Queue:
         return None
 
     def _look_ahead(self, person: Annotator, desk: Desk, now: datetime) -> None:
-        """Those due first, then those that others have begun, then at random: each person in another order."""
+        """Those due first, then those that others have begun, then at random: each person in another order.
+
+        Of what comes first in the pool a few times as many are looked at as are wanted; what it costs does not grow
+        with the pool.
+        """
         hidden = {task.label_task_id for task in self.pool.hidden()}
-        open_ = [
-            task
-            for task in self.pool.of(person.workflows, person.kinds)
-            if task.label_task_id not in hidden
-            and self._fits(task, person, desk, now)
-            and self._room(task, person, now)
-        ]
+        open_: list[Task] = []
+        for task in self.pool.of(person.workflows, person.kinds, harmful=person.harmful):
+            if (
+                task.label_task_id not in hidden
+                and self._fits(task, person, desk, now)
+                and self._room(task, person, now)
+            ):
+                open_.append(task)
+                if len(open_) == LOOKED * AHEAD:
+                    break
+        size = self.pool.size(person.workflows, person.kinds, harmful=person.harmful)
+        more = max(0, size - len(desk.said) - len(hidden)) if len(open_) == LOOKED * AHEAD else 0
+        left = max(len(open_), more)
         unseen = sum(self._fits(task, person, desk, now) for task in self.pool.hidden())
-        among = len(open_) * self.settings.gold_share / (1 - self.settings.gold_share)
-        desk.left = len(open_) + min(unseen, round(among))
+        desk.left = left + min(unseen, round(left * self.settings.gold_share / (1 - self.settings.gold_share)))
         never = datetime.max.replace(tzinfo=UTC)
 
         def rank(task: Task) -> tuple[datetime, int, float]:

@@ -258,7 +258,7 @@ def test_only_what_changed_is_read_and_what_is_answered_elsewhere_is_asked_no_mo
     assert read == []
     room.ask(question(3, workflow="comms"))
     assert read == [(DAY, "comms")]
-    (task,) = (t for t in room.pool.of(["ads"], ["preference"]) if t.content["texts"][0] == "one 0")
+    (task,) = (t for t in room.pool.of(["ads"], ["preference"], harmful=False) if t.content["texts"][0] == "one 0")
     said = Annotation(task.label_task_id, room.join("eve").annotator, NINE, "studio", label="tie")
     function = Annotation(task.label_task_id, "words", NINE, "function", label="tie")
     record(room.home.state, task.row, [function])

@@ -33,6 +33,7 @@ from loop.state import State
 BODY_BYTES: Final = 8 << 20
 """Longest form: a text of a million characters, spelled as forms spell them."""
 THREADS: Final = 8
+"""For what writes, and waits for the database; as many again show pages, which mostly do not."""
 FOLLOW_SECONDS: Final = 2.0
 """How often is read who labels."""
 REFRESH: Final = 3
@@ -89,7 +90,8 @@ class Labelling:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     problem: str | None = None
     """Why tasks and people could not be read last time."""
-    _threads: ThreadPoolExecutor = field(init=False)
+    _threads: dict[str, ThreadPoolExecutor] = field(init=False)
+    """By method."""
     _known: dict[str, Known] = field(default_factory=dict)
     _desk: Desk | None = None
     _opening: threading.Lock = field(default_factory=threading.Lock)
@@ -97,7 +99,7 @@ class Labelling:
     _thread: threading.Thread | None = None
 
     def __post_init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="label")
+        self._threads = {method: ThreadPoolExecutor(THREADS, f"label {method}") for method in ("GET", "POST")}
 
     def routes(self) -> dict[str, dict[str, Callable[[Request], Awaitable[Reply]]]]:
         """What answers a method of a path; `/label/images/` stands for all below it."""
@@ -121,7 +123,8 @@ class Labelling:
         self._ending.set()
         if self._thread is not None:
             self._thread.join(timeout=10.0)
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=True, cancel_futures=True)
         if self._desk is not None:
             self._desk.state.close()
 
@@ -136,7 +139,8 @@ class Labelling:
                     body = await http.read(scope, request.receive, BODY_BYTES)
                 except Problem as problem:
                     return pages.message(problem.status, "This cannot be taken", str(problem), "Nothing was stored.")
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._answered, work, scope, body)
+            threads = self._threads["POST" if scope["method"] == "POST" else "GET"]
+            return await asyncio.get_running_loop().run_in_executor(threads, self._answered, work, scope, body)
 
         return answer
 
@@ -245,7 +249,7 @@ class Labelling:
     def _made(self) -> Desk:
         patience = {"connect_timeout": 3, "tcp_user_timeout": 3000, "options": "-c statement_timeout=10000"}
         url = locate(self.settings).loop
-        state = State(sa.create_engine(url, pool_size=THREADS, pool_pre_ping=True, connect_args=patience))
+        state = State(sa.create_engine(url, pool_size=2 * THREADS, pool_pre_ping=True, connect_args=patience))
         try:
             self._follow_people(state)
             desk = Desk(self.settings, state, Signer(self.settings.secret("labelling")), self.count, self.now)
