@@ -191,9 +191,11 @@ def table(found: Sequence[dict[str, Any]], decision_cost: float, pay: float) -> 
         cells = [shown([o["gains"][source][i] - o["gains"]["floor"][i] for o in found]) for i in range(len(BUDGETS))]
         lines.append(f"| {source}, above the floor | {' | '.join(cells)} | |")
     rates = [one["worth"] for one in found]
+    least = sum(rate <= GRID[0] / ANSWERS for rate in rates)
     mean, low, high = interval(np.log(rates))
     lines += ["", f"One answer is worth {np.exp(mean):.2f} decisions ({np.exp(low):.2f} to {np.exp(high):.2f}),"]
     lines += [f"at {ANSWERS} answers; by world {', '.join(f'{rate:.2f}' for rate in rates)}."]
+    lines += [f"In {least} worlds {GRID[0]} decisions, the fewest tried, teach as much already: there it is less."]
     return "\n".join(lines)
 
 
