@@ -10,6 +10,9 @@ Dawid-Skene takes for chance and is sure of the wrong label for it:
 - `torn`: a task pulls readers to one other label, more or less.
 
 Each can say what a worker would answer to a task: by that, on answers held out, they are weighed (`stacking`).
+
+`opinion` and `torn` hold every label for equally probable beforehand. Where they learn how frequent labels are they
+explain a rare one away as an odd opinion on a frequent one, even where all who answered gave it.
 """
 
 from __future__ import annotations
@@ -114,7 +117,7 @@ def torn(answers: Answers) -> Fitted:
     by_value = sparse.csr_matrix((np.ones(len(where)), (np.arange(len(where)), where)), (len(where), k * len(values)))
     states = _States(answers, np.repeat(true, q))
     a, b, pull = np.array([4.0, 1.0]), _uniform_errors(k), np.array([1.0, 4.0])
-    prior, guess = np.full(k, 1 / k), np.full(k, 1 / k)
+    guess = np.full(k, 1 / k)
     believed = np.tile(_beta(skills, a), (len(answers.workers), 1))
 
     def chances() -> Floats:
@@ -123,7 +126,7 @@ def torn(answers: Answers) -> Fitted:
 
     def table() -> tuple[Floats, Floats]:
         likely = believed @ np.log(chances()).reshape(len(skills), -1)
-        before = np.log(prior[true] * b[true, other])[:, None] + np.log(_beta(pulls, pull))
+        before = np.log(b[true, other])[:, None] + np.log(_beta(pulls, pull))
         return likely[:, where].reshape(-1, len(true) * q), before.ravel()
 
     counts, mass = states.expect(*table())
@@ -136,7 +139,6 @@ def torn(answers: Answers) -> Fitted:
         guess = _shares((believed.T @ seen * guessed.reshape(len(skills), -1)).reshape(-1, k, len(values)).sum((0, 2)))
         by_pair = mass.reshape(len(true), q)
         pull = _beta_of(pulls, by_pair.sum(0), pull)
-        prior = _shares(summed(true, by_pair.sum(1), k))
         drawn = np.zeros((k, k))
         drawn[true, other] = by_pair.sum(1)
         b = _errors(drawn)
@@ -166,7 +168,7 @@ def opinion(answers: Answers) -> Fitted:
     by_worker = np.bincount(w, minlength=people).astype(np.float64)
     reads, trust, beta = np.full(n, 0.8), np.full(people, 0.8), np.array([4.0, 1.0])
     right, errors, strength = 0.75, _uniform_errors(k), 4.0
-    prior, guess = np.full(k, 1 / k), np.full(k, 1 / k)
+    guess = np.full(k, 1 / k)
     posterior = np.zeros((tasks, k))
     for _ in range(ITERATIONS):
         counts = np.bincount(t * k + said, weights=reads, minlength=tasks * k).reshape(tasks, k)
@@ -174,7 +176,7 @@ def opinion(answers: Answers) -> Fitted:
         rows = np.maximum(right * np.eye(k) + (1 - right) * errors, 1e-4)
         dirichlet = strength * rows / rows.sum(1, keepdims=True)
         score = np.stack([gammaln(counts + row).sum(1) for row in dirichlet], axis=1)
-        score += np.log(prior) - gammaln(dirichlet).sum(1)
+        score -= gammaln(dirichlet).sum(1)
         before, posterior = posterior, _softmax(score)
         mean = posterior @ dirichlet
         opinion_ = np.clip((counts[t, said] - reads + mean[t, said]) / (total[t] - reads + strength), 1e-6, 1)
@@ -184,7 +186,6 @@ def opinion(answers: Answers) -> Fitted:
         trust = (beta[0] + read) / (beta.sum() + by_worker)
         beta = _beta_binomial(read, by_worker - read, beta)
         guess = _shares(summed(said, 1 - reads, k))
-        prior = _shares(posterior.sum(0))
         gained = [posterior[:, c] @ (digamma(counts + row) - digamma(row)) for c, row in enumerate(dirichlet)]
         expected = np.array(gained) * dirichlet
         strength = float(np.clip(expected.sum() / (digamma(total + strength) - digamma(strength)).sum(), 0.2, 1e4))

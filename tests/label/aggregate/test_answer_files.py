@@ -189,6 +189,18 @@ def test_the_places_of_davidsons_votes_are_exchangeable() -> None:
     assert max(shares) - min(shares) < 0.01
 
 
+@beside
+def test_a_rare_label_that_all_who_voted_gave_is_not_explained_away() -> None:
+    """Nobody is known of exchangeable votes: a model that learns how rare a label is overturns all its votes."""
+    answers = reading.answers_of(load(SHARED / "davidson_hate" / "labeled_data.csv.gz", Format.DAVIDSON).rows)[0]
+    part = answers.of_tasks(np.arange(0, len(answers.tasks), 12))
+    hate = part.labels.index("hate_speech")
+    unanimous = part.votes[:, hate] == part.votes.sum(1)
+    told = stacking.aggregate(part)
+    assert unanimous.sum() > 10
+    assert (told.label[unanimous] == hate).all()
+
+
 @pytest.mark.parametrize(
     ("form", "content", "told"),
     [
