@@ -442,7 +442,7 @@ def answers(bridge: Rest) -> bool:
 def by_command(home: Home) -> None:
     """What the commands say, as one JSON object each."""
     pushed, pulled, status = (command(home, *words.split()) for words in ("push", "pull --whole", "status"))
-    assert (pushed["new"], pushed["left_out"]) == (0, {"harmful": 1})
+    assert (pushed["new"], pushed["left_out"]) == (0, {"harmful": 1, "answered": 1})
     assert pulled["recorded"]["repeated"] > 0
     assert pulled["set_aside"] == {"a name that the interface does not have": 1}
     assert (status["version"], len(status["projects"])) == (studio.VERSION, 8)
