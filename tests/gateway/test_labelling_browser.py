@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import zlib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,9 +267,7 @@ def test_everything_else_by_pictures_and_without_scripts(home: Home, running: Ru
         connection.execute(table.update().values(answered_at=table.c.answered_at - _hour()))
     desk.page.goto(f"{desk.url}/label/work")
     desk.page.click("summary:has-text('Contest it')")
-    desk.page.fill(
-        "textarea[name=argument]", "It says when to come and what it costs: nothing is missing."
-    )
+    desk.page.fill("textarea[name=argument]", "It says when to come and what it costs: nothing is missing.")
     desk.page.click("button:has-text('Send the appeal')")
     desk.picture("work")
     assert "Your appeal is open." in desk.page.content()
@@ -286,7 +287,35 @@ def test_everything_else_by_pictures_and_without_scripts(home: Home, running: Ru
     assert narrow.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def _hour() -> Any:
-    from datetime import timedelta
-
+def _hour() -> timedelta:
     return timedelta(minutes=61)
+
+
+def test_images_of_the_home_are_shown_side_by_side(home: Home, running: Running, browser: Browser) -> None:
+    folder = home.settings.home / "images" / "creatives"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, colour in (("sun.png", (240, 180, 60)), ("sea.png", (60, 120, 200))):
+        (folder / name).write_bytes(png(320, 200, colour))
+    ask(home, question(texts=[], images=["creatives/sun.png", "creatives/sea.png"], prompt=BRIEF))
+    desk = Desk(browser, running, join(home))
+    desk.page.wait_for_function("[...document.images].every(image => image.complete)")
+    assert desk.page.evaluate("[...document.images].map(image => image.naturalWidth)") == [320, 320]
+    desk.picture("images")
+    desk.page.locator(".option img").nth(1).click()
+    desk.press("Enter")
+    desk.says("Saved.")
+    (row,) = stored(home)
+    assert row["label"] == ("first" if row["swapped"] else "second")
+    assert desk.broken == []
+
+
+def png(width: int, height: int, colour: tuple[int, int, int]) -> bytes:
+    """An image of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes(colour) * width) * height
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
