@@ -15,8 +15,8 @@ from loop.label import tasks
 from loop.label.derive import split_of
 from loop.label.select import tasks_of_day
 from loop.label.select.tasks_of_day import Selected
-from loop.schema import Split
-from loop.validate import batches, signal_days, verdicts
+from loop.schema import BatchStatus, Split
+from loop.validate import batches, signal_days
 from tests.rows import DAY, decision, event, land, ordinary_day
 
 WORDS = [
@@ -36,8 +36,9 @@ def varied(count: int, seed: int = 0) -> list[dict[str, Any]]:
 def lived(home: Home, rows: list[dict[str, Any]], day: date = DAY, name: str = "test.jsonl") -> None:
     """A day through the stages before selection."""
     land(home, [event(row, day) for row in rows], name)
-    batches.build(home.settings, home.lake, home.state, day, "comms")
-    assert verdicts.judge(home.settings, home.lake, home.state, day, "comms").passed
+    batch = batches.build(home.settings, home.lake, home.state, day, "comms")
+    accepted = {"status": BatchStatus.ACCEPTED, "quarantined": 0, "reasons": [], "author": "test", "run_id": None}
+    home.state.record_batch(day=day, workflow="comms", digest=batch.digest, rows=batch.rows, **accepted)
     signal_days.build(home.lake, home.state, day, "comms")
     labels.build(home.settings, home.lake, home.state, day, "comms")
 
