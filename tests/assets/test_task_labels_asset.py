@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from assets.partitions import batch_key
+from jobs.definitions import defs
+from loop.home import Home
+from loop.label import annotations, outside, tasks
+from loop.label.annotations import Annotation
+from loop.label.tasks import Kind, Origin
+
+DAY = date(2026, 1, 5)
+
+
+def test_the_answers_to_a_days_questions_become_soft_labels_and_the_rest_is_counted(home: Home) -> None:
+    asked = [
+        tasks.task(
+            day=DAY,
+            workflow="ads",
+            kind=Kind.PREFERENCE,
+            origin=Origin.IMPORT,
+            reason="import",
+            texts=[f"a{n}", f"b{n}"],
+        )
+        for n in range(3)
+    ]
+    asked.append(
+        tasks.task(day=DAY, workflow="ads", kind=Kind.REWRITE, origin=Origin.IMPORT, reason="import", texts=["c"])
+    )
+    tasks.add(home.lake, home.state, asked)
+    people = [
+        outside.enlist(home.settings, home.state, person=f"w{n}", source="import", author="test") for n in range(3)
+    ]
+    at = datetime(2026, 1, 6, tzinfo=UTC)
+    said = {0: "first first first", 1: "first second tie"}
+    given = [
+        Annotation(asked[n]["label_task_id"], person, answered_at=at, source="import", label=label)
+        for n, labels in said.items()
+        for person, label in zip(people, labels.split(), strict=True)
+    ]
+    annotations.record(home.state, tasks.read(home.lake), given)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = defs.resolve_job_def("aggregate_answers")
+        result = job.execute_in_process(partition_key=str(batch_key(DAY, "ads")), instance=instance)
+    (event,) = result.get_asset_materialization_events()
+    told = {name: value.value for name, value in event.materialization.metadata.items()}
+    assert (told["dagster/row_count"], told["tasks"], told["answers"]) == (2, 4, 6)
+    assert told["set aside/not answered"] == 1
+    assert told["set aside/answered with content, which is not aggregated"] == 1
+    rows = {row["label_task_id"]: row for row in home.lake.read("task_labels").to_pylist()}
+    agreed, divided = (rows[asked[n]["label_task_id"]] for n in (0, 1))
+    assert agreed["label"] == "first"
+    assert (divided["abstain"], told["waiting for adjudication"]) == (True, 1 + agreed["abstain"])
+    assert [pair["label"] for pair in divided["probabilities"]] == ["first", "second", "tie", "neither"]
