@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     """Most label tasks of a day and workflow that are made of its decisions."""
     label_exploration: float = Field(default=0.3, gt=0.0, le=1.0)
     """Share of them that is drawn at random whatever the acquisition: without it no estimate would be unbiased."""
-    label_answers: int = Field(default=1, ge=1)
+    label_answers: int = Field(default=2, ge=1)
     """Answers that each of them wants, from as many people."""
 
     pay_floor_per_hour: float | None = Field(default=None, ge=0.0)

@@ -27,7 +27,13 @@ LABEL_TASKS: Final = Table(
         Column("images", TEXTS, "references of images that are judged, beside the texts or instead of them"),
         Column("options", TEXTS, "labels to choose from: categories, points of the rubric, types of span"),
         Column("origin", TEXT, "decision, import, vendor, synthetic or benchmark"),
-        Column("reason", TEXT, "why it was chosen: random, disagreement, conflict, novelty, risk, slice or gold"),
+        Column(
+            "reason",
+            TEXT,
+            "why it was chosen: random, disagreement, conflict, novelty, risk or slice; whose decisions conflict with "
+            "what else is known is nobody's to read",
+            Privacy.CONDUCT,
+        ),
         Column("propensity", REAL, "probability with which it was chosen; null where nobody drew", nullable=True),
         Column("wanted", INT, "answers wanted, each from another person"),
         Column("harm", TEXT, "what to warn of before it is shown; null where nothing", nullable=True),
