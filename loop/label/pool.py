@@ -1,7 +1,7 @@
 """The open tasks of a home in memory, kept up with the lake and the database at a cost that history does not raise.
 
-A task leaves the pool when it has its answers and its partition is read anew, or when it leaves the lake. Texts stay in
-Arrow and become Python's when a person is shown them.
+A task leaves the pool when it has its answers and its partition is read anew on a later day, or when it leaves the
+lake. Texts stay in Arrow and become Python's when a person is shown them.
 """
 
 from __future__ import annotations
@@ -167,7 +167,8 @@ class Pool:
             ids = rows["label_task_id"].to_pylist()
             told = self._standing(ids)
             wanted = rows["wanted"].to_pylist()
-            open_ = [told.get(key, 0) < of or key in known for key, of in zip(ids, wanted, strict=True)]
+            kept = known.keys() | self._today(ids)
+            open_ = [told.get(key, 0) < of or key in kept for key, of in zip(ids, wanted, strict=True)]
             parts[part] = _tasks(rows.filter(pa.array(open_, pa.bool_())))
             answers |= told
         tasks = {task.label_task_id: task for part in parts.values() for task in part}
@@ -175,6 +176,8 @@ class Pool:
             answers = self._standing(list(tasks))
         of: dict[tuple[str, str, bool], list[tuple[Rank, Task]]] = defaultdict(list)
         for task in tasks.values():
+            if answers.get(task.label_task_id, 0) >= task.wanted:
+                continue
             rank = task.due_at or _NEVER, -answers.get(task.label_task_id, 0), random.random()  # noqa: S311
             of[task.workflow, task.kind, task.harm is not None].append((rank, task))
         for there in of.values():
@@ -200,6 +203,18 @@ class Pool:
         columns = [*_LIGHT, "prompt", "texts", "images"]
         rows = self.lake.read("label_tasks", days=(part[0], part[0]), workflows=[part[1]], columns=columns)
         return rows.combine_chunks()
+
+    def _today(self, ids: Sequence[str]) -> set[str]:
+        """Those that somebody answered, skipped or undid today: their people's desks are made of them."""
+        said, now = self.state.tables["annotations"], datetime.now(UTC)
+        midnight = datetime(now.year, now.month, now.day, tzinfo=UTC)
+        query = (
+            sa.select(said.c.label_task_id)
+            .where(said.c.label_task_id == sa.any_(sa.cast(list(ids), _TEXTS)), said.c.answered_at >= midnight)
+            .distinct()
+        )
+        with self.state.engine.connect() as connection:
+            return set(connection.execute(query).scalars())
 
     def _standing(self, ids: Sequence[str]) -> dict[str, int]:
         """How many answers of people stand and count, by task; those of labelling functions are none of theirs."""
