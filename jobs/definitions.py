@@ -16,7 +16,7 @@ defs = dg.Definitions(
         schedules.tidy_schedule,
         schedules.retain_schedule,
     ],
-    sensors=[sensors.spooled, sensors.enough_preferences, sensors.panel_answered],
+    sensors=[sensors.spooled, sensors.enough_preferences, sensors.panel_answered, sensors.tasks_answered],
     resources={"home": HomeResource()},
     executor=dg.in_process_executor,  # a step is a second of work: a process for each would cost ten times that
 )

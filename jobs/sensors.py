@@ -1,15 +1,21 @@
 """What runs when something has happened; off until somebody turns it on."""
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import dagster as dg
 
-from jobs.jobs import decide, drain, learn
+from assets.partitions import batch_key
+from jobs.jobs import aggregate_answers, decide, drain, learn
 from loop import config, cycle
 from loop.collect import spool
 from loop.home import open_home
+from loop.label.aggregate import partition
 
 _COMING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING]
+ANSWERED: Final = timedelta(days=60)
+"""Answers to older tasks are aggregated when somebody asks for it: what is looked at does not grow with history."""
 
 
 @dg.sensor(job=drain, minimum_interval_seconds=10, description="The lake, once the gateway has sealed a segment.")
@@ -44,3 +50,19 @@ def panel_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
         return dg.SkipReason("no cycle waits for a decision, or the panel is still answering")
     requests = [dg.RunRequest(run_key=f"{c.day}|{c.attempt}", partition_key=c.day.isoformat()) for c in ready]
     return dg.SensorResult(requests)
+
+
+@dg.sensor(job=aggregate_answers, minimum_interval_seconds=600, description="Soft labels once people have answered.")
+def tasks_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    with open_home(config.load()) as home:
+        found = partition.marks(home.state, datetime.now(UTC).date() - ANSWERED)
+    marks = {batch_key(*key): mark for key, mark in sorted(found.items())}
+    before = json.loads(context.cursor or "{}")
+    requests = [
+        dg.RunRequest(run_key=f"{key}|{mark}", partition_key=key)
+        for key, mark in marks.items()
+        if before.get(key) != mark
+    ]
+    if not requests:
+        return dg.SkipReason("nothing was answered since the last look")
+    return dg.SensorResult(requests, cursor=json.dumps(marks))

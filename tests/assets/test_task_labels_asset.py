@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from assets.partitions import batch_key
+from jobs import sensors
 from jobs.definitions import defs
 from loop.home import Home
 from loop.label import annotations, outside, tasks
@@ -54,3 +55,30 @@ def test_the_answers_to_a_days_questions_become_soft_labels_and_the_rest_is_coun
     assert agreed["label"] == "first"
     assert (divided["abstain"], told["waiting for adjudication"]) == (True, 1 + agreed["abstain"])
     assert [pair["label"] for pair in divided["probabilities"]] == ["first", "second", "tie", "neither"]
+
+
+def test_answers_are_aggregated_once_there_are_more_of_them(home: Home) -> None:
+    today = datetime.now(UTC).date()
+    made = {"day": today, "workflow": "ads", "kind": Kind.PREFERENCE, "origin": Origin.IMPORT, "reason": "import"}
+    asked = tasks.task(**made, texts=["a", "b"])
+    tasks.add(home.lake, home.state, [asked])
+
+    def say(person: str) -> None:
+        who = outside.enlist(home.settings, home.state, person=person, source="import", author="test")
+        told = Annotation(asked["label_task_id"], who, answered_at=datetime.now(UTC), source="import", label="first")
+        annotations.record(home.state, tasks.read(home.lake), [told])
+
+    def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+        return sensors.tasks_answered(dg.build_sensor_context(cursor=cursor))  # type: ignore[return-value]
+
+    assert isinstance(look(None), dg.SkipReason)
+    say("w1")
+    first = look(None)
+    assert isinstance(first, dg.SensorResult)
+    assert [request.partition_key for request in first.run_requests or ()] == [str(batch_key(today, "ads"))]
+    assert isinstance(look(first.cursor), dg.SkipReason)
+    say("w2")
+    second = look(first.cursor)
+    assert isinstance(second, dg.SensorResult)
+    keys = [request.run_key for told in (first, second) for request in told.run_requests or ()]
+    assert len(set(keys)) == 2

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import sqlalchemy as sa
 
 from loop import schema
 from loop.label import annotations as answered
@@ -104,6 +105,18 @@ def groups(lake: Lake, state: State, day: date, workflow: str, window: timedelta
         assert len(answers) == len(rows), "somebody stands with two answers to a task"
         found[of] = Group(answers, {task for task in answers.tasks if question[task][0] == day}, rows)
     return found
+
+
+def marks(state: State, since: date) -> dict[tuple[date, str], str]:
+    """Of each partition of `since` or later that has annotations: a mark that is another once there are more."""
+    said = state.tables["annotations"]
+    query = (
+        sa.select(said.c.day, said.c.workflow, sa.func.count().label("rows"))
+        .where(said.c.day >= since)
+        .group_by(said.c.day, said.c.workflow)
+    )
+    with state.engine.connect() as connection:
+        return {(row.day, row.workflow): str(row.rows) for row in connection.execute(query)}
 
 
 def to_adjudicate(lake: Lake, day: date, workflow: str) -> pa.Table:
