@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from loop import schema
 from loop.home import Home
 from loop.label import annotators, gold
+from loop.label.pool import Pool
 from loop.label.tasks import Kind, Origin
 from loop.services import Urls
 from loop.state import State
@@ -558,3 +559,21 @@ def test_a_form_that_is_too_long_is_told_on_a_page(home: Home, running: Running)
     assert ann.answer(text="x" * (9 << 20)).status_code == 413
     assert ann.heading == "This cannot be taken"
     assert stored(home) == []
+
+
+def test_after_a_restart_the_days_answers_are_known_without_reading_the_lake_for_each(
+    home: Home, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(home, *(question(n) for n in range(4)))
+    ann = enter(running, join(home))
+    for _ in range(3):
+        ann.answer(label="1")
+    restarted(home, running)
+    running.front.labelling._open()
+    read: list[object] = []
+    rows = Pool._rows
+    monkeypatch.setattr(Pool, "_rows", lambda self, part: (read.append(part), rows(self, part))[1])
+    ann.look()
+    assert "3 answered" in ann.text
+    assert "/label/undo" in ann.text
+    assert read == []
