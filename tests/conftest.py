@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def bare_settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
 
 
+def _drop(cursor: psycopg2.extensions.cursor, name: str) -> None:
+    """Drop a database; again where a worker of the server, which nobody may end, was cleaning it up just then."""
+    for attempt in range(20):
+        try:
+            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        except psycopg2.errors.InsufficientPrivilege:
+            if attempt == 19:
+                raise
+            time.sleep(0.5)
+        else:
+            return
+
+
 @pytest.fixture
 def settings(postgres_urls: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A fresh home whose LOOP_POSTGRES_URL is a fresh, empty database on the shared server (in the environment too)."""
@@ -71,7 +85,7 @@ def settings(postgres_urls: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("LOOP_POSTGRES_URL", server.set(database=name).render_as_string(hide_password=False))
         yield load(home=tmp_path / "home")
         for sibling in siblings:
-            cursor.execute(f"DROP DATABASE IF EXISTS {sibling} WITH (FORCE)")
+            _drop(cursor, sibling)
 
 
 @pytest.fixture
