@@ -21,7 +21,19 @@ def test_every_table_is_whole(table: schema.Table) -> None:
 
 def test_free_text_is_marked_as_such() -> None:
     marked = {(t.name, c.name) for t in schema.TABLES.values() for c in t.columns if c.privacy is Privacy.TEXT}
-    texts = {"prompt", "candidates", "final_text", "raw", "answer", "chosen", "rejected", "left", "right", "texts", "spans"}
+    texts = {
+        "prompt",
+        "candidates",
+        "final_text",
+        "raw",
+        "answer",
+        "chosen",
+        "rejected",
+        "left",
+        "right",
+        "texts",
+        "spans",
+    }
     of_that_name = {
         (t.name, c.name)
         for t in schema.LAKE.values()
