@@ -151,13 +151,24 @@ def fits(kind: Kind, options: Sequence[str], content: str | None) -> bool:
 
 
 def latest(state: State, day: date, workflow: str) -> pa.Table:
-    """The answers of a partition that stand and count, one a task and annotator, schema `annotations`."""
+    """The answers of a partition that stand and count, one a task and annotator, schema `annotations`.
+
+    A version that does not count, as one after the deadline, takes nothing back from the one before it; unless it says
+    the same: then that counts no more, as where a delivery was turned down.
+    """
     table = state.tables["annotations"]
-    last = (
-        sa.select(table)
+    told = sa.func.row(table.c.action, table.c.label, table.c.content, table.c.reason)
+    before = sa.func.lag(told).over(partition_by=(table.c.label_task_id, table.c.annotator), order_by=table.c.version)
+    every = (
+        sa.select(table, told.is_not_distinct_from(before).label("again"))
         .where(table.c.day == day, table.c.workflow == workflow)
-        .distinct(table.c.label_task_id, table.c.annotator)
-        .order_by(table.c.label_task_id, table.c.annotator, table.c.version.desc())
+        .subquery()
+    )
+    last = (
+        sa.select(*(every.c[column.name] for column in table.columns))
+        .where(every.c.counts | every.c.again)
+        .distinct(every.c.label_task_id, every.c.annotator)
+        .order_by(every.c.label_task_id, every.c.annotator, every.c.version.desc())
         .subquery()
     )
     query = sa.select(last).where(last.c.action == Action.ANSWER.value, last.c.counts)

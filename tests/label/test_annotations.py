@@ -149,6 +149,29 @@ def test_late_answers_and_those_of_nobody_are_kept_and_do_not_count(home: Home) 
     assert stored == 4
 
 
+def test_another_answer_after_the_deadline_does_not_take_back_the_one_in_time(home: Home) -> None:
+    task = question(due_at=AT)
+    join(home, "p1", "p2")
+    late = {"answered_at": AT + timedelta(seconds=1)}
+    given = [
+        answer(task),
+        answer(task, label="second", **late),
+        answer(task, "p2"),
+        answer(task, "p2", action=Action.UNDO, label=None, **late),
+    ]
+    assert annotations.record(home.state, table(task), given).uncounted == Counter({"after the deadline": 2})
+    stand = annotations.latest(home.state, DAY, "ads").select(["annotator", "version", "label"]).to_pylist()
+    assert sorted(map(tuple, (row.values() for row in stand))) == [("p1", 1, "first"), ("p2", 1, "first")]
+
+
+def test_what_counts_no_more_takes_no_earlier_answer_s_place(home: Home) -> None:
+    task = question()
+    join(home, "p1")
+    given = [answer(task), answer(task, label="second"), answer(task, label="second", counts=False)]
+    assert annotations.record(home.state, table(task), given).changed == 2
+    assert annotations.latest(home.state, DAY, "ads").num_rows == 0
+
+
 @pytest.mark.parametrize(
     ("kind", "content", "fits"),
     [
