@@ -169,7 +169,7 @@ def status(json: bool = output.Json) -> None:
         with Rest(at) as rest:
             told["version"] = rest.version()
             names = {"id": "id", "title": "title", "task_number": "tasks", "total_annotations_number": "answers"}
-            found = ours(rest.projects()).values()
+            found = ours(settings, rest.projects()).values()
             told["projects"] = [{name: project.get(key) for key, name in names.items()} for project in found]
     except LoopError as error:
         told["problem"] = str(error)

@@ -65,11 +65,10 @@ class Form:
         parts = (f"Loop {self.workflow}:", self.kind.replace("_", " "), shown, "(harmful)" if self.harmful else "")
         return " ".join(part for part in parts if part)
 
-    @property
-    def mark(self) -> str:
-        """How the project is known again, whatever its title: it ends its description."""
+    def mark(self, home: str) -> str:
+        """How a home's project is known again, whatever its title: it ends its description."""
         shown = [name for name in ("texts", "images", "harmful") if getattr(self, name)]
-        return f"[loop:{self.workflow}/{self.kind}/{'+'.join(shown)}]"
+        return f"[loop:{home}/{self.workflow}/{self.kind}/{'+'.join(shown)}]"
 
     def config(self) -> str:
         """The labelling interface, XML."""

@@ -1,7 +1,11 @@
-"""How Label Studio says that somebody answered: it calls the gateway, which leaves a sign for whoever pulls."""
+"""How a home and a Label Studio know each other: whose a project is, and how it says that somebody answered.
+
+It calls the gateway for that, which leaves a sign for whoever pulls.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Final
@@ -10,6 +14,11 @@ from loop.config import Settings
 
 PATH: Final = "/v1/studio"
 """Of the gateway."""
+
+
+def owner(settings: Settings) -> str:
+    """What a home's projects bear: several may share a Label Studio, and none touches what is another's. 16 digits."""
+    return hashlib.blake2b(b"owner", key=settings.secret("studio_owner"), digest_size=8).hexdigest()
 
 
 def secret(settings: Settings) -> str:

@@ -85,7 +85,7 @@ def pull(settings: Settings, lake: Lake, state: State, rest: Rest, *, whole: boo
     with processes.locked(settings, "studio-pull.lock", patience=60.0):
         cursors = _read(settings)
         last = cursors.get(_name(settings, rest))
-        projects = ours(rest.projects())
+        projects = ours(settings, rest.projects())
         began = rest.now
         whole = whole or last is None or began - last.whole > WHOLE
         since = None if whole or last is None else last.read - OVERLAP

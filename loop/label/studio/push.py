@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from loop.config import Settings
 from loop.errors import LoopError
 from loop.label import tasks
-from loop.label.annotations import Action
+from loop.label.annotations import FUNCTION, standing
 from loop.label.studio import hook
 from loop.label.studio.forms import Form, data
 from loop.label.studio.rest import Rest
@@ -89,13 +89,15 @@ def push(  # noqa: PLR0913 - by keyword
                 done.left_out[why] += 1
             else:
                 wanted[Form.of(row)].append(row)
-        existing = ours(rest.projects())
+        home = hook.owner(settings)
+        existing = ours(settings, rest.projects())
         there = {mark: _there(rest, project["id"]) for mark, project in existing.items()}
         _withdraw(rest, lake, there.values(), done)
-        for form, asked in sorted(wanted.items(), key=lambda item: item[0].mark):
-            project = _ensure(rest, form, existing.get(form.mark), max(row["wanted"] for row in asked))
+        for form, asked in sorted(wanted.items(), key=lambda item: item[0].mark(home)):
+            mark = form.mark(home)
+            project = _ensure(rest, form, mark, existing.get(mark), max(row["wanted"] for row in asked))
             done.projects[form.title] = project
-            fresh = [row for row in asked if row["label_task_id"] not in there.get(form.mark, {})]
+            fresh = [row for row in asked if row["label_task_id"] not in there.get(mark, {})]
             _send(rest, project, fresh, random or SystemRandom())
             done.new += len(fresh)
             done.there += len(asked) - len(fresh)
@@ -105,22 +107,25 @@ def push(  # noqa: PLR0913 - by keyword
     return done
 
 
-def withdraw(lake: Lake, rest: Rest) -> int:
+def withdraw(settings: Settings, lake: Lake, rest: Rest) -> int:
     """Delete there what is in the lake no more, as after an erasure; how many tasks that were. Their answers here stay
     or go by what the erasure says of them.
     """
     done = Pushed()
-    _withdraw(rest, lake, [_there(rest, project["id"]) for project in ours(rest.projects()).values()], done)
+    _withdraw(rest, lake, [_there(rest, project["id"]) for project in ours(settings, rest.projects()).values()], done)
     return done.withdrawn
 
 
-def ours(projects: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The projects that were made here, by the mark of their form; of two with one mark the older."""
+def ours(settings: Settings, projects: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The projects that this home made, by the mark of their form; of two with one mark the older.
+
+    Another home's are left alone: what it sent is not known here, and would be taken for erased.
+    """
     found: dict[str, Mapping[str, Any]] = {}
     for project in sorted(projects, key=lambda one: -one["id"]):
-        _, sign, mark = str(project["description"] or "").rpartition("[loop:")
+        _, sign, mark = str(project["description"] or "").rpartition(f"[loop:{hook.owner(settings)}/")
         if sign:
-            found[f"[loop:{mark.strip()}"] = project
+            found[sign + mark.strip()] = project
     return found
 
 
@@ -142,17 +147,10 @@ def _left_out(
 
 
 def _answered(state: State, label_task_ids: Sequence[str]) -> dict[str, int]:
-    """How many answers of each task stand and count."""
-    table = state.tables["annotations"]
-    last = (
-        sa.select(table.c.label_task_id, table.c.action, table.c.counts)
-        .where(table.c.label_task_id.in_(label_task_ids))
-        .distinct(table.c.label_task_id, table.c.annotator)
-        .order_by(table.c.label_task_id, table.c.annotator, table.c.version.desc())
-        .subquery()
-    )
-    stands = sa.and_(last.c.action == Action.ANSWER.value, last.c.counts)
-    query = sa.select(last.c.label_task_id, sa.func.count()).where(stands).group_by(last.c.label_task_id)
+    """How many answers of people stand and count, by task; those of labelling functions are none of theirs."""
+    said = state.tables["annotations"]
+    stands = standing(said, said.c.label_task_id.in_(label_task_ids), said.c.source != FUNCTION)
+    query = sa.select(stands.c.label_task_id, sa.func.count()).group_by(stands.c.label_task_id)
     with state.engine.connect() as connection:
         return {str(task): int(count) for task, count in connection.execute(query)}
 
@@ -168,7 +166,12 @@ def _there(rest: Rest, project: int) -> dict[str, int]:
 
 
 def _withdraw(rest: Rest, lake: Lake, there: Iterable[dict[str, int]], done: Pushed) -> None:
-    """Delete there what is gone here, of any day and workflow."""
+    """Delete there what is gone here, of any day and workflow; nothing where the lake has no such table at all.
+
+    An answer to what is gone here could be stored nowhere, so none is lost that was not to go.
+    """
+    if lake.version("label_tasks") is None:
+        return
     known = {str(value) for piece in lake.scan("label_tasks", ["label_task_id"]) for value in piece[0].to_pylist()}
     for project in there:
         for label_task_id in [label_task_id for label_task_id in project if label_task_id not in known]:
@@ -176,11 +179,11 @@ def _withdraw(rest: Rest, lake: Lake, there: Iterable[dict[str, int]], done: Pus
             done.withdrawn += 1
 
 
-def _ensure(rest: Rest, form: Form, project: Mapping[str, Any] | None, wanted: int) -> int:
+def _ensure(rest: Rest, form: Form, mark: str, project: Mapping[str, Any] | None, wanted: int) -> int:
     """The number of a form's project, made or brought up to what is asked now."""
     given = {**_SETTINGS, "label_config": form.config(), "enable_empty_annotation": form.kind is Kind.SPAN}
     if project is None:
-        told = f"Made and filled by Loop; its answers are copied there. {form.mark}"
+        told = f"Made and filled by Loop; its answers are copied there. {mark}"
         made = {**given, "title": form.title, "description": told, "maximum_annotations": wanted}
         return int(rest.ask("POST", "/api/projects/", send=made)["id"])
     given["maximum_annotations"] = max(wanted, project["maximum_annotations"])

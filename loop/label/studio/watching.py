@@ -43,7 +43,7 @@ class Watching:
                     self._tell(done)
                 version = self._lake.version("label_tasks")
                 if version != self._version:
-                    withdraw(self._lake, rest)
+                    withdraw(self._settings, self._lake, rest)
                     self._version = version
         except LoopError as error:
             self._say(str(error))

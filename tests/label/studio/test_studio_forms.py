@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loop.config import load
 from loop.label import annotations
 from loop.label.annotations import Action, Annotation
-from loop.label.studio import forms
+from loop.label.studio import forms, hook
 from loop.label.studio.forms import Form, Said, Unreadable, data, read, reason_of
 from loop.label.tasks import Kind
 from loop.privacy.recognise import find
@@ -45,7 +47,7 @@ def test_an_interface_shows_all_that_the_task_has_and_asks_for_what_is_read(kind
 def test_a_project_is_of_one_workflow_kind_and_make_up() -> None:
     rows = [*TASKS.values(), question(Kind.CATEGORY, harm="insults"), question(Kind.CATEGORY, images=["a"], texts=[])]
     made = [Form.of(row) for row in rows]
-    assert len({form.mark for form in made}) == len({form.title for form in made}) == len(rows)
+    assert len({form.mark("home") for form in made}) == len({form.title for form in made}) == len(rows)
     assert [form.title for form in made][-2:] == [
         "Loop moderation: category (harmful)",
         "Loop moderation: category images",
@@ -167,11 +169,16 @@ REASONS = {
 }
 
 
-def test_the_mark_leads_back_to_the_project() -> None:
+def test_the_mark_leads_back_to_the_project(tmp_path: Path) -> None:
     from loop.label.studio.push import ours
 
-    form = Form.of(TASKS[Kind.SPAN])
+    form, settings = Form.of(TASKS[Kind.SPAN]), load(home=tmp_path)
+    mark = form.mark(hook.owner(settings))
     theirs = {"id": 1, "description": "somebody's own"}
-    older, newer = ({"id": n, "description": f"renamed. {form.mark}"} for n in (2, 3))
-    assert ours([newer, theirs, older, {"id": 4, "description": None}]) == {form.mark: older}
+    others = [
+        {"id": 5, "description": form.mark("0123456789abcdef")},
+        {"id": 6, "description": "[loop:comms/span/texts]"},
+    ]
+    older, newer = ({"id": n, "description": f"renamed. {mark}"} for n in (2, 3))
+    assert ours(settings, [newer, theirs, older, *others, {"id": 4, "description": None}]) == {mark: older}
     assert forms.ANSWER in form.config()
