@@ -211,6 +211,7 @@ def agreement_(  # noqa: PLR0913, PLR0917 - each is an option of the command
     day: _Day = None,
     level: Annotated[Level, typer.Option(help="Of measurement, for alpha.")] = Level.NOMINAL,
     slice_: Annotated[str | None, typer.Option("--slice", help="A column of the file by which bias is told.")] = None,
+    options: Annotated[str | None, typer.Option(help="Labels of the file in their order, by comma.")] = None,
     json: bool = output.Json,
 ) -> None:
     """How far people agree, and what stands out. In the order of pseudonyms, with intervals: nobody is ranked."""
@@ -218,7 +219,8 @@ def agreement_(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
     settings = config.load()
     if input_ is not None:
-        told = [measured.of_file(load(input_, form), settings, level=level, slices=slice_)]
+        order = [option.strip() for option in options.split(",")] if options else ()
+        told = [measured.of_file(load(input_, form), settings, level=level, slices=slice_, options=order)]
     elif workflow is not None:
         workflow_of(workflow)
         with open_home(settings) as home:

@@ -14,6 +14,7 @@ from loop.cli import main
 from loop.collect.events import pseudonym
 from loop.config import Settings
 from loop.home import open_home
+from loop.label import gold, tasks
 from loop.label.aggregate import partition
 
 Command = Callable[..., tuple[int, Any, str]]
@@ -84,6 +85,8 @@ def test_without_gold_there_is_no_accuracy_and_what_is_broken_is_on_stderr(loop:
         (("import", "FILE", "--kind", "span"), "--kind: expected one of preference, rating, category"),
         (("import", "FILE", "--kind", "preference"), "columns called first and second"),
         (("agreement", "--input", "FILE", "--slice", "page"), "--slice: expected a column of the file"),
+        (("agreement", "--input", "FILE", "--level", "ordinal"), "--options, the labels in their order, for x, y, z"),
+        (("agreement", "--input", "FILE", "--options", "x,y"), "expected every label that was answered, got none c"),
     ],
 )
 def test_what_makes_no_sense_is_bad_input(loop: Command, path: Path, arguments: tuple[str, ...], told: str) -> None:
@@ -99,6 +102,8 @@ def test_agreement_names_people_by_pseudonym_with_intervals_and_in_no_order_of_m
     assert all(name.startswith("p_") for name in one["annotators"])
     assert {person["gold"]["n"] for person in one["annotators"].values()} == {5}
     assert all(person["gold"]["low"] < person["gold"]["high"] for person in one["annotators"].values())
+    code, told, _ = loop("agreement", "--input", str(path), "--level", "ordinal", "--options", "z,y,x")
+    assert (code, told["questions"][0]["labels"]) == (0, ["z", "y", "x"])
     code, shown, _ = loop("agreement", "--input", str(path), json_=False)
     assert (code, "no order of merit" in shown, "w0" in shown) == (0, True, False)
 
@@ -130,6 +135,14 @@ def test_imported_once_answers_are_aggregated_in_the_home(settings: Settings, lo
     code, again, _ = loop(*arguments)
     assert [again[k] for k in ("rows", "new", "repeated", "changed", "refused")] == [18, 0, 17, 0, 1]
     assert again["tasks"] == {"new": 0, "known": 5}
+
+    with open_home(settings) as home:  # an appeal is upheld: the file does not take that back
+        asked = {row["texts"][0]: row for row in tasks.read(home.lake).to_pylist()}
+        gold.put(home.state, asked["t0"], label="z", reason="appeal 1: look again", author="lead", hidden=False)
+    code, again, _ = loop(*arguments)
+    assert (code, again["gold"]) == (0, 4)
+    with open_home(settings) as home:
+        assert [one.label for one in gold.history(home.state, asked["t0"]["label_task_id"])] == ["x", "z"]
 
     code, made, _ = loop("aggregate", "--workflow", "moderation", "--day", DAY)
     assert (code, made["tasks"], made["labelled"], made["answers"]) == (0, 5, 5, 15)

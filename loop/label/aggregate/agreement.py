@@ -13,6 +13,8 @@ from loop.errors import BadInputError
 from loop.label.aggregate.answers import Answers, Floats
 
 RESAMPLES: Final = 1_000
+FEWEST: Final = 10
+"""Tasks of fewer of which a bootstrap tells no interval."""
 LEAST: Final = 2
 """Tasks that two must have in common to be compared."""
 
@@ -56,7 +58,8 @@ def alpha(
     """Krippendorff's alpha, 1 - observed / expected disagreement; None where nothing can disagree.
 
     Krippendorff, Content Analysis (4th ed. 2018), ch. 12: by coincidences, for any number of annotators and missing
-    answers. The interval is the percentile bootstrap over tasks.
+    answers. The interval is the percentile bootstrap over tasks; None of fewer than `FEWEST` tasks, and where every
+    resample says the same, as where all agree: that is no certainty.
 
     Raises:
         BadInputError: the level is interval and a label is no number.
@@ -73,8 +76,10 @@ def alpha(
     drawn = np.random.default_rng(seed).multinomial(len(votes), counts / len(votes), size=resamples).astype(np.float64)
     values = _alphas(kinds, drawn, distance)
     values = values[np.isfinite(values)]
-    low, high = np.quantile(values, [0.025, 0.975]) if len(votes) > 1 and len(values) else (None, None)
-    return Estimate(value, None if low is None else float(low), None if high is None else float(high), len(votes))
+    if len(votes) < FEWEST or not len(values) or np.ptp(values) == 0:
+        return Estimate(value, None, None, len(votes))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(value, float(low), float(high), len(votes))
 
 
 def pairs(answers: Answers, *, least: int = LEAST, seed: int = 0) -> list[Pair]:

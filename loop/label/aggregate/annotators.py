@@ -40,7 +40,7 @@ def gold_accuracy(answers: Answers, gold: npt.NDArray[np.int64]) -> dict[str, Es
     """Share of right answers to tasks whose answer is known, by annotator; who met none is left out.
 
     Args:
-        gold: place among the labels of each task, -1 where it is not known.
+        gold: place among the labels of each task, -1 where it is not known; a place behind the last: nobody said it.
     """
     known = gold[answers.task] >= 0
     people = len(answers.workers)
@@ -49,23 +49,28 @@ def gold_accuracy(answers: Answers, gold: npt.NDArray[np.int64]) -> dict[str, Es
     return _by_name(answers, {int(i): wilson(right[i], int(total[i])) for i in np.flatnonzero(total)})
 
 
-def expected_accuracy(answers: Answers, believed: Floats) -> dict[str, Estimate]:
-    """Share of answers that are right by what is believed of each task without one's own answer, roughly.
+def with_others(answers: Answers) -> Floats:
+    """Share of the others' answers to the same task that say what one said, by answer; nan where there are no others.
 
-    The own answer is taken out by removing its share of the votes from its label, so that nobody agrees with himself.
-    The interval is Wilson's for that many answers.
+    One's own answer is left out, so that nobody agrees with himself. No accuracy: the others err too.
     """
-    votes = answers.votes.sum(1)[answers.task]
-    own = believed[answers.task, answers.label]
-    several = votes > 1
-    share = np.where(several, np.clip((own * votes - 1) / np.maximum(votes - 1, 1), 0, 1), 0)
-    total = np.bincount(answers.worker[several], minlength=len(answers.workers))
-    right = np.bincount(answers.worker[several], share[several], len(answers.workers))
-    return _by_name(answers, {int(i): wilson(float(right[i]), int(total[i])) for i in np.flatnonzero(total)})
+    votes = answers.votes
+    others = votes.sum(1)[answers.task] - 1
+    same = votes[answers.task, answers.label] - 1
+    return np.where(others > 0, same / np.maximum(others, 1), np.nan)
+
+
+def agreement_with_others(answers: Answers) -> dict[str, Estimate]:
+    """Mean of `with_others` by annotator, Wilson's interval for that many answers; who met nobody is left out."""
+    share = with_others(answers)
+    met = np.isfinite(share)
+    total = np.bincount(answers.worker[met], minlength=len(answers.workers))
+    same = np.bincount(answers.worker[met], share[met], len(answers.workers))
+    return _by_name(answers, {int(i): wilson(float(same[i]), int(total[i])) for i in np.flatnonzero(total)})
 
 
 def confusion(answers: Answers, believed: Floats) -> dict[str, Floats]:
-    """Expected answers by truth (rows) and by what was said (columns), of each annotator."""
+    """Expected answers by truth (rows) and by what was said (columns), of each annotator; the own answers are in it."""
     from scipy import sparse
 
     k, people = len(answers.labels), len(answers.workers)
@@ -76,21 +81,23 @@ def confusion(answers: Answers, believed: Floats) -> dict[str, Floats]:
     return _by_name(answers, dict(enumerate(counts)))
 
 
-def drift(answers: Answers, believed: Floats, order: npt.NDArray[Any]) -> dict[str, Estimate]:
-    """Change of the share of right answers from the earlier to the later half of a person's answers, by time.
+def drift(answers: Answers, order: npt.NDArray[Any]) -> dict[str, Estimate]:
+    """Change of the agreement with the others from the earlier to the later half of a person's answers, by time.
 
     Newcombe's interval of a difference of two shares (Statistics in Medicine 1998, method 10). Who answered fewer than
-    twice `LEAST`, or all at the same time, is left out.
+    twice `LEAST` tasks that others answered too, or all at the same time, is left out. Nearer to 0 than the change of
+    the accuracy: between two labels and with others who are right with probability q it is 2q - 1 of it.
 
     Args:
         order: when each answer was given, anything that can be sorted.
     """
-    right = believed[answers.task, answers.label]
+    share = with_others(answers)
     found = {}
     by_time = np.lexsort((order, answers.worker))
+    by_time = by_time[np.isfinite(share[by_time])]
     starts = np.searchsorted(answers.worker[by_time], np.arange(len(answers.workers) + 1))
     for i, (start, stop) in enumerate(pairwise(starts)):
-        mine = right[by_time[start:stop]]
+        mine = share[by_time[start:stop]]
         if len(mine) < 2 * LEAST:
             continue
         half, times = len(mine) // 2, order[by_time[start:stop]]
@@ -102,21 +109,24 @@ def drift(answers: Answers, believed: Floats, order: npt.NDArray[Any]) -> dict[s
     return _by_name(answers, found)
 
 
-def bias(answers: Answers, believed: Floats, slices: Sequence[Any]) -> dict[str, dict[str, Estimate]]:
-    """By annotator and slice (a workflow, a kind, whether the places were swapped): how much more often he is right
-    there than elsewhere. Newcombe's interval; where either side has fewer than `LEAST` answers nothing is said.
+def bias(answers: Answers, slices: Sequence[Any]) -> dict[str, dict[str, Estimate]]:
+    """By annotator and slice (a workflow, a kind, whether the places were swapped): how much more one agrees with the
+    others there than elsewhere. Newcombe's interval; where either side has fewer than `LEAST` answers that others can
+    be set beside, nothing is said.
     """
+    share = with_others(answers)
+    met = np.isfinite(share)
     names = sorted({str(s) for s in slices})
     place = {name: i for i, name in enumerate(names)}
     code = np.array([place[str(s)] for s in slices], dtype=np.int64)
     shape = len(answers.workers), len(names)
-    flat = answers.worker * len(names) + code
-    right = np.bincount(flat, believed[answers.task, answers.label], shape[0] * shape[1]).reshape(shape)
+    flat = (answers.worker * len(names) + code)[met]
+    same = np.bincount(flat, share[met], shape[0] * shape[1]).reshape(shape)
     total = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
     found: dict[int, dict[str, Estimate]] = {}
     for i, j in np.argwhere((total >= LEAST) & (total.sum(1, keepdims=True) - total >= LEAST)):
-        there = wilson(float(right[i, j]), int(total[i, j]))
-        elsewhere = wilson(float(right[i].sum() - right[i, j]), int(total[i].sum() - total[i, j]))
+        there = wilson(float(same[i, j]), int(total[i, j]))
+        elsewhere = wilson(float(same[i].sum() - same[i, j]), int(total[i].sum() - total[i, j]))
         found.setdefault(int(i), {})[names[j]] = _difference(there, elsewhere)
     return _by_name(answers, found)
 
@@ -144,9 +154,11 @@ def _monotone(answers: Answers) -> list[Anomaly]:
     people, k = len(answers.workers), len(answers.labels)
     said = np.bincount(answers.worker * k + answers.label, minlength=people * k).reshape(people, k)
     total, most = said.sum(1), said.argmax(1)
-    others = (said.sum(0) - said)[np.arange(people), most] / np.maximum(total.sum() - total, 1)
+    theirs = total.sum() - total
+    others = (said.sum(0) - said)[np.arange(people), most] / np.maximum(theirs, 1)
     by_chance = np.maximum(others, 1e-12) ** total
-    odd = np.flatnonzero((total >= LEAST) & (said.max(1) == total) & (by_chance < MONOTONE / max(1, people)))
+    told = np.minimum(total, theirs) >= LEAST  # of fewer of the others' nobody knows how often they say it
+    odd = np.flatnonzero(told & (said.max(1) == total) & (by_chance < MONOTONE / max(1, people)))
     return [
         Anomaly(
             answers.workers[i],
@@ -163,8 +175,9 @@ def _fast(answers: Answers, seconds: Floats) -> list[Anomaly]:
 
     told = np.isfinite(seconds) & (seconds >= 0)
     task, worker, took = answers.task[told], answers.worker[told], np.log(np.maximum(seconds[told], 0.1))
-    usual = _medians(task, took, len(answers.tasks))
-    ratio = took - usual[task]
+    ratio = took - _others_median(task, took, len(answers.tasks))
+    met = np.isfinite(ratio)
+    worker, ratio = worker[met], ratio[met]
     mine = _medians(worker, ratio, len(answers.workers))
     total = np.bincount(worker, minlength=len(answers.workers))
     below = np.bincount(worker, ratio < np.log(FAST), len(answers.workers))
@@ -178,6 +191,19 @@ def _fast(answers: Answers, seconds: Floats) -> list[Anomaly]:
         )
         for i in np.flatnonzero(odd)
     ]
+
+
+def _others_median(group: npt.NDArray[np.int64], values: Floats, groups: int) -> Floats:
+    """Of each value the median of the others in its group, nan where there are none."""
+    order = np.lexsort((values, group))
+    size = np.bincount(group, minlength=groups)
+    start = (np.cumsum(size) - size)[group[order]]
+    rank, others = np.arange(len(order)) - start, size[group[order]] - 1
+    ordered, median = np.append(values[order], np.nan), np.empty(len(order))
+    # Without the one at `rank` each place from there on holds the next value.
+    low, high = ((place + (place >= rank)) for place in (np.maximum(others - 1, 0) // 2, others // 2))
+    median[order] = np.where(others > 0, (ordered[start + low] + ordered[start + high]) / 2, np.nan)
+    return median
 
 
 def _medians(group: npt.NDArray[np.int64], values: Floats, groups: int) -> Floats:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Final
 
 from loop.config import Settings
 from loop.errors import BadInputError
@@ -14,12 +14,16 @@ from loop.label import annotations as answered
 from loop.label import gold, outside, tasks
 from loop.label.aggregate.answers import sort
 from loop.label.aggregate.public import Collection
+from loop.label.aggregate.reading import in_order
 from loop.label.annotations import Annotation
 from loop.label.tasks import Kind, Origin
 from loop.lake import Lake
 from loop.privacy.masking import mask
 from loop.privacy.recognise import recogniser
 from loop.state import State
+
+_KNOWN: Final = "known in the imported file"
+"""Reason of a known answer that is the import's own."""
 
 
 @dataclass
@@ -59,12 +63,14 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
     everywhere in the home.
 
     Raises:
-        BadInputError: an annotator was removed, or a task is not of its kind.
+        BadInputError: an annotator was removed, a task is not of its kind, or the day is to come.
     """
+    if day > datetime.now(UTC).date():
+        raise BadInputError(f"--day: expected one that has begun, got {day}")
     rows, done = collection.rows, Imported(rows=collection.rows.rows)
     done.refused.update(rows.reasons)
     done.problems = [(problem.line, problem.reason) for problem in rows.problems]
-    chosen = tuple(options) or (() if kind is Kind.PREFERENCE else tuple(rows.labels()))
+    chosen = tuple(options or (() if kind is Kind.PREFERENCE else in_order([*rows.label, *rows.golds()[0].values()])))
     asked: dict[str, dict[str, Any]] = {}
     find = recogniser(settings.privacy)
     for name, extra in zip(rows.task, rows.extra, strict=True):
@@ -73,29 +79,37 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
             shown = _masked(told, find)
             asked[name] = tasks.task(day=day, workflow=workflow, origin=origin, reason=origin.value, **shown)
     done.tasks = tasks.add(lake, state, list(asked.values()))
+    now = datetime.now(UTC)
+    gone = outside.erased(settings, state, dict.fromkeys(rows.worker))
+    times = [_time(extra.get("answered_at")) or now for extra in rows.extra]
+    kept = [i for i, worker in enumerate(rows.worker) if worker not in gone or times[i] >= gone[worker]]
     names = {
         worker: outside.enlist(settings, state, person=worker, source="import", workflows=[workflow], author=author)
-        for worker in dict.fromkeys(rows.worker)
+        for worker in dict.fromkeys(rows.worker[i] for i in kept)
     }
     done.annotators = len(names)
-    now = datetime.now(UTC)
+    _tell_erased(done, sorted(set(rows.line) - {rows.line[i] for i in kept}))
     made = [
         Annotation(
-            asked[task]["label_task_id"],
-            names[worker],
-            answered_at=_time(extra.get("answered_at")) or now,
+            asked[rows.task[i]]["label_task_id"],
+            names[rows.worker[i]],
+            answered_at=times[i],
             source="import",
-            label=label,
-            seconds=took,
+            label=rows.label[i],
+            seconds=rows.seconds[i],
         )
-        for worker, task, label, took, extra in zip(
-            rows.worker, rows.task, rows.label, rows.seconds, rows.extra, strict=True
-        )
+        for i in kept
     ]
-    _record(lake, state, made, rows.line, done, day=day, workflow=workflow)
+    _record(lake, state, made, [rows.line[i] for i in kept], done, day=day, workflow=workflow)
     done.gold = _gold(state, collection, asked, author)
     assert done.rows == done.new + done.repeated + done.changed + done.refused.total(), "a row was lost"
     return done
+
+
+def _tell_erased(done: Imported, lines: Sequence[int]) -> None:
+    """Set aside what an erased person said: it is not to come back."""
+    done.refused.update(["erased"] * len(lines))
+    done.problems += [(line, "erased") for line in lines]
 
 
 def _record(  # noqa: PLR0913 - what is stored, where, and how it is told
@@ -127,15 +141,22 @@ def _record(  # noqa: PLR0913 - what is stored, where, and how it is told
 
 
 def _gold(state: State, collection: Collection, asked: dict[str, dict[str, Any]], author: str) -> int:
-    """Note the known answers of the file as such, hidden among no tasks; how many there are."""
+    """Note the known answers of the file as such, hidden among no tasks; how many there are.
+
+    Where somebody else has had the last word since, as an appeal that was upheld, theirs stands.
+    """
     known = {
         task: label
         for task, label in collection.rows.golds()[0].items()
         if label in tasks.labels_of(asked[task]["kind"], asked[task]["options"])
     }
+    noted = 0
     for task, label in known.items():
-        gold.put(state, asked[task], label=label, reason="known in the imported file", author=author, hidden=False)
-    return len(known)
+        before = gold.history(state, asked[task]["label_task_id"])
+        if not before or before[-1].reason == _KNOWN:
+            gold.put(state, asked[task], label=label, reason=_KNOWN, author=author, hidden=False)
+            noted += 1
+    return noted
 
 
 def _question(name: str, extra: dict[str, str], kind: Kind, options: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Any
@@ -17,6 +18,7 @@ from loop.label.aggregate import agreement, annotators, partition
 from loop.label.aggregate.agreement import Level
 from loop.label.aggregate.answers import Answers, Floats, sort
 from loop.label.aggregate.public import Collection
+from loop.label.aggregate.reading import are_numbers
 from loop.label.aggregate.stacking import aggregate
 from loop.lake import Lake
 from loop.state import State
@@ -44,14 +46,14 @@ def tell(  # noqa: PLR0913 - by keyword: what is known of the answers
     told = aggregate(answers)
     believed = told.probabilities
     if gold is not None and len(answers.labels) > 1:  # what is known is not asked of the crowd
-        believed = believed.copy()
-        believed[gold >= 0] = np.eye(len(answers.labels))[gold[gold >= 0]]
+        believed, answerable = believed.copy(), (gold >= 0) & (gold < len(answers.labels))
+        believed[answerable] = np.eye(len(answers.labels))[gold[answerable]]
     alpha = agreement.alpha(answers, level)
     by_gold = {} if gold is None else annotators.gold_accuracy(answers, gold)
-    expected = annotators.expected_accuracy(answers, told.probabilities)
+    others = annotators.agreement_with_others(answers)
     confusion = annotators.confusion(answers, believed) if len(answers.labels) > 1 else {}
-    drift = {} if order is None else annotators.drift(answers, believed, order)
-    bias = {name: annotators.bias(answers, believed, values) for name, values in (slices or {}).items()}
+    drift = {} if order is None else annotators.drift(answers, order)
+    bias = {name: annotators.bias(answers, values) for name, values in (slices or {}).items()}
     return {
         "question": question,
         "answers": len(answers),
@@ -63,7 +65,7 @@ def tell(  # noqa: PLR0913 - by keyword: what is known of the answers
         "annotators": {
             name: {
                 "gold": _told(by_gold.get(name)),
-                "expected": _told(expected.get(name)),
+                "agreement_with_others": _told(others.get(name)),
                 "drift": _told(drift.get(name)),
                 "confusion": confusion[name].round(2).tolist() if name in confusion else None,
                 "bias": {c: {s: asdict(e) for s, e in by[name].items()} for c, by in bias.items() if name in by},
@@ -74,17 +76,31 @@ def tell(  # noqa: PLR0913 - by keyword: what is known of the answers
     }
 
 
-def of_file(collection: Collection, settings: Settings, *, level: Level, slices: str | None = None) -> dict[str, Any]:
+def of_file(
+    collection: Collection,
+    settings: Settings,
+    *,
+    level: Level,
+    slices: str | None = None,
+    options: Sequence[str] = (),
+) -> dict[str, Any]:
     """Of a file. Workers are told by the pseudonyms that they have in the home.
 
+    Args:
+        options: the labels in their order, which `ordinal` needs where they are no numbers; those answered by default.
+
     Raises:
-        BadInputError: the file has no such column.
+        BadInputError: the file has no such column, lacks an order, or has a label that is none of `options`.
     """
+    labels = collection.rows.labels()
+    if options and (strange := sorted(set(labels) - set(options))):
+        raise BadInputError(f"--options: expected every label that was answered, got none called {strange[0]!r}")
+    if level is Level.ORDINAL and not options and not are_numbers(labels):
+        raise BadInputError(f"ordinal: expected --options, the labels in their order, for {', '.join(labels)}")
     rows, key = collection.rows, settings.secret("pseudonym")
     hidden = {name: pseudonym(name, key) for name in dict.fromkeys(rows.worker)}
-    found = sort([hidden[name] for name in rows.worker], rows.task, rows.label, rows.labels())
-    golds, place = rows.golds()[0], {label: i for i, label in enumerate(found.answers.labels)}
-    gold = np.array([place.get(golds.get(task, ""), -1) for task in found.answers.tasks], dtype=np.int64)
+    found = sort([hidden[name] for name in rows.worker], rows.task, rows.label, tuple(options) or labels)
+    gold = rows.gold_of(found.answers)
     extra = [rows.extra[i] for i in found.kept]
     if slices is not None and not any(slices in row for row in extra):
         raise BadInputError(f"--slice: expected a column of the file, got {slices!r}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from loop.errors import BadInputError
-from loop.label.aggregate.answers import Answers, Floats, sort
+from loop.label.aggregate.answers import Answers, Floats, Ints, sort
 
 NEEDED: Final = ("worker", "task", "label")
 PLAIN: Final = (*NEEDED, "gold", "seconds")
@@ -84,8 +85,30 @@ class Rows:
         return took
 
     def labels(self) -> list[str]:
-        """What was answered or is known to be right, once each."""
-        return sorted({*self.label, *self.golds()[0].values()})
+        """What was answered, once each and in order. Not what is known to be right: gold makes no label."""
+        return in_order(self.label)
+
+    def gold_of(self, answers: Answers) -> Ints:
+        """The known answer of each task as a place among the labels: -1 where it is not known, and behind the last
+        label where it is one that nobody gave, so that every answer to it is wrong.
+        """
+        known, place = self.golds()[0], {label: i for i, label in enumerate(answers.labels)}
+        told = [place.get(known[task], len(place)) if task in known else -1 for task in answers.tasks]
+        return np.array(told, dtype=np.int64)
+
+
+def are_numbers(labels: Iterable[str]) -> bool:
+    """Whether every label is a finite number."""
+    try:
+        return all(math.isfinite(float(label)) for label in labels)
+    except ValueError:
+        return False
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Labels once each: by value where all are numbers ("2" before "10"), else in the order of the alphabet."""
+    once = sorted(set(labels))
+    return sorted(once, key=float) if are_numbers(once) else once
 
 
 def read(path: Path) -> Rows:
@@ -118,11 +141,9 @@ def read(path: Path) -> Rows:
 
 
 def answers_of(rows: Rows) -> tuple[Answers, Any, Any]:
-    """Answers, what was sorted out of the rows (see `answers.sort`), and gold by task as a place among the labels."""
+    """Answers, what was sorted out of the rows (see `answers.sort`), and gold by task (see `gold_of`)."""
     found = sort(rows.worker, rows.task, rows.label, rows.labels())
-    known, place = rows.golds()[0], {label: i for i, label in enumerate(found.answers.labels)}
-    gold = np.array([place.get(known.get(task, ""), -1) for task in found.answers.tasks], dtype=np.int64)
-    return found.answers, found, gold
+    return found.answers, found, rows.gold_of(found.answers)
 
 
 def _csv(path: Path, lines: list[tuple[int, bytes]], rows: Rows) -> None:

@@ -48,6 +48,15 @@ def test_where_nothing_can_disagree_alpha_is_not_measured() -> None:
         alpha(columns.sort(["a", "b"], ["t", "t"], ["x", "y"]).answers, Level.INTERVAL)
 
 
+@pytest.mark.parametrize(("tasks", "odd", "told"), [(8, 1, False), (40, 0, False), (40, 1, True)])
+def test_of_few_tasks_or_where_all_agree_no_interval_is_told(tasks: int, odd: int, told: bool) -> None:
+    said = [(w, f"t{t}", "xy"[(t + (w == "a" and t < odd)) % 2]) for t in range(tasks) for w in "ab"]
+    found = alpha(columns.sort(*([row[i] for row in said] for i in range(3))).answers)
+    assert found is not None
+    assert (found.value == 1, found.n) == (odd == 0, tasks)
+    assert (found.low is not None, found.high is not None) == (told, told)
+
+
 def test_the_bootstrap_covers_what_many_more_tasks_would_say() -> None:
     whole = crowd(seed=0, tasks=4000).answers
     many = alpha(whole, resamples=10)

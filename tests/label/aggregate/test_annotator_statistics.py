@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from crowds import Crowd, crowd
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loop.label.aggregate import annotators
 from loop.label.aggregate.answers import Answers
@@ -49,24 +49,40 @@ def test_the_confusion_of_a_person_adds_up_to_the_persons_answers() -> None:
 
 
 def test_who_gets_worse_is_told_and_who_answered_little_is_not() -> None:
-    answers = one("x" * 20 + "y" * 20)
-    believed = np.tile([1.0, 0, 0], (40, 1))
-    told = annotators.drift(answers, believed, np.arange(40))
+    answers = one("x" * 20 + "y" * 20, b="x" * 40, c="x" * 40)
+    order = np.tile(np.arange(40), 3)
+    told = annotators.drift(answers, order)
     assert told["a"].value == -1.0
     assert told["a"].high is not None
     assert told["a"].high < -0.7
-    assert annotators.drift(answers, believed, np.arange(40)[::-1])["a"].value == 1.0
-    assert annotators.drift(answers, believed, np.zeros(40)) == {}  # nothing says what came first
+    assert annotators.drift(answers, -order)["a"].value == 1.0
+    assert annotators.drift(answers, np.zeros(120)) == {}  # nothing says what came first
     few = answers.where(answers.task < 19)
-    assert annotators.drift(few, believed, np.arange(19)) == {}
+    assert annotators.drift(few, few.task) == {}
+    alone = one("x" * 20 + "y" * 20)
+    assert annotators.drift(alone, alone.task) == {}
+
+
+def test_drift_is_told_without_the_own_answer_and_nearer_to_0_than_the_accuracy() -> None:
+    rng = np.random.default_rng(0)
+    n = 20_000
+    truth = rng.integers(2, size=n)
+    skill = np.stack([np.where(np.arange(n) < n // 2, 0.9, 0.5), np.full(n, 0.8)])  # of a, and of one other
+    right = rng.random(skill.shape) < skill
+    label = np.where(right, truth, 1 - truth).ravel()
+    people = np.repeat([0, 1], n), np.tile(np.arange(n), 2)
+    answers = Answers(("a", "b"), tuple(map(str, range(n))), ("x", "y"), *people, label)
+    told = annotators.drift(answers, answers.task)["a"].value
+    assert told == pytest.approx(-0.4 * (2 * 0.8 - 1), abs=0.02)
 
 
 def test_bias_by_slice_is_a_difference_with_an_interval() -> None:
-    answers = one("x" * 20 + "y" * 20)
-    believed = np.tile([1.0, 0, 0], (40, 1))
-    told = annotators.bias(answers, believed, ["left"] * 20 + ["right"] * 20)
+    answers = one("x" * 20 + "y" * 20, b="x" * 40, c="x" * 40)
+    told = annotators.bias(answers, (["left"] * 20 + ["right"] * 20) * 3)
     assert (told["a"]["left"].value, told["a"]["right"].value) == (1.0, -1.0)
-    assert annotators.bias(answers, believed, ["left"] * 35 + ["right"] * 5) == {}
+    assert told["b"]["left"].value == 0.5  # one of the two others says on the right what nobody else says
+    assert annotators.bias(answers, (["left"] * 35 + ["right"] * 5) * 3) == {}
+    assert annotators.bias(one("x" * 40), ["left"] * 20 + ["right"] * 20) == {}
 
 
 def test_always_the_same_answer_is_told_only_where_that_is_improbable() -> None:
@@ -76,6 +92,7 @@ def test_always_the_same_answer_is_told_only_where_that_is_improbable() -> None:
     # Where nearly everybody says it of nearly everything, it is no anomaly.
     assert annotators.anomalies(one("x" * 30, b="x" * 29 + "y", c="x" * 30)) == []
     assert annotators.anomalies(one("xxxxx", b="xyzxy", c="zyxzy")) == []
+    assert annotators.anomalies(one("x" * 30)) == []  # nobody else says how often it is right
 
 
 def test_much_faster_than_others_at_the_same_tasks_is_told() -> None:
@@ -89,6 +106,24 @@ def test_much_faster_than_others_at_the_same_tasks_is_told() -> None:
     assert annotators.anomalies(answers, seconds=np.full(90, np.nan)) == []
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.2, ["a"]), (0.3, [])])
+def test_a_quarter_of_the_time_is_of_the_others_time_alone(share: float, told: list[str]) -> None:
+    answers = one("xy" * 15, b="xy" * 15)
+    seconds = np.concatenate([np.full(30, share * 10), np.full(30, 10.0)])
+    found = annotators.anomalies(answers, seconds=seconds)
+    assert [(a.annotator, a.evidence["median_share_of_usual_time"]) for a in found] == [(name, share) for name in told]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-5, 5)), min_size=1, max_size=20))
+def test_the_median_of_the_others_is_the_median_of_the_others(given: list[tuple[int, float]]) -> None:
+    group, values = np.array([g for g, _ in given]), np.array([v for _, v in given])
+    told = annotators._others_median(group, values, 4)
+    for i, one_told in enumerate(told):
+        others = values[(group == group[i]) & (np.arange(len(group)) != i)]
+        assert one_told == pytest.approx(np.median(others) if len(others) else np.nan, nan_ok=True)
+
+
 def test_who_contradicts_the_own_answer_is_told_with_how_often() -> None:
     told = annotators.anomalies(one("xyz"), changed=[("a", "t0"), ("a", "t1")])
     assert [(t.annotator, t.what, t.evidence) for t in told] == [
@@ -96,9 +131,11 @@ def test_who_contradicts_the_own_answer_is_told_with_how_often() -> None:
     ]
 
 
-def test_nobody_agrees_with_himself_in_the_expected_accuracy() -> None:
-    alone = replace(one("xyx"), worker=np.zeros(3, dtype=np.int64))
-    assert annotators.expected_accuracy(alone, np.eye(3)[alone.label]) == {}
-    made = crowd(seed=2, each=9)
-    told = annotators.expected_accuracy(made.answers, certain(made))
-    assert 0.5 < np.mean([estimate.value for estimate in told.values()]) < 0.85
+def test_nobody_agrees_with_himself() -> None:
+    assert annotators.agreement_with_others(one("xyx")) == {}
+    told = annotators.agreement_with_others(one("xxxx", b="xxyy", c="xyyz"))
+    assert {name: (e.value, e.n) for name, e in told.items()} == {
+        "a": (pytest.approx((1 + 0.5 + 0 + 0) / 4), 4),
+        "b": (pytest.approx((1 + 0.5 + 0.5 + 0) / 4), 4),
+        "c": (pytest.approx((1 + 0 + 0.5 + 0) / 4), 4),
+    }

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.errors import BadInputError
-from loop.label.aggregate import judging, reading, stacking
+from loop.label.aggregate import annotators, judging, measured, reading, stacking
+from loop.label.aggregate.agreement import Level
 from loop.label.aggregate.public import Format, load
 from loop.label.aggregate.reading import read
 
@@ -93,6 +94,26 @@ def test_a_task_with_two_known_answers_has_none(tmp_path: Path) -> None:
     assert rows.golds() == ({"u": "y"}, 1)
     _, _, gold = reading.answers_of(rows)
     assert gold.tolist() == [-1, 1]
+
+
+def test_gold_that_nobody_gave_makes_no_label_and_is_no_answer(tmp_path: Path) -> None:
+    lines = [(f"w{w}", f"t{t}", "xy"[(t + (w == t)) % 2]) for t in range(6) for w in range(3)]
+    plain = read(file(tmp_path, "".join(f"{','.join(line)}\n" for line in lines)))
+    known = read(file(tmp_path, "".join(f"{','.join(line)},{'z' if line[1] == 't0' else 'x'}\n" for line in lines)))
+    answers, _, gold = reading.answers_of(known)
+    assert (answers.labels, gold.tolist()) == (("x", "y"), [2, 0, 0, 0, 0, 0])
+    without, told = (stacking.aggregate(reading.answers_of(rows)[0]) for rows in (plain, known))
+    assert (told.probabilities == without.probabilities).all()
+    accuracy = annotators.gold_accuracy(answers, gold)
+    assert {name: estimate.n for name, estimate in accuracy.items()} == {"w0": 6, "w1": 6, "w2": 6}
+    first = [label == "x" and task != "t0" for worker, task, label in lines if worker == "w0"]
+    assert accuracy["w0"].value == sum(first) / 6
+    measured.tell("", answers, level=Level.NOMINAL, gold=gold)
+
+
+def test_labels_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
+    assert read(file(tmp_path, "a,t,10\nb,t,2\nc,t,1\n")).labels() == ["1", "2", "10"]
+    assert read(file(tmp_path, "a,t,10\nb,t,2\nc,t,nan\n")).labels() == ["10", "2", "nan"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
