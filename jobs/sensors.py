@@ -6,12 +6,13 @@ from typing import Final
 
 import dagster as dg
 
-from assets.partitions import batch_key
+from assets.partitions import BATCHES, batch_key
 from jobs.jobs import aggregate_answers, decide, drain, learn
 from loop import config, cycle
 from loop.collect import spool
 from loop.home import open_home
 from loop.label.aggregate import partition
+from loop.schema import FIRST_DAY
 
 _COMING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING]
 ANSWERED: Final = timedelta(days=60)
@@ -54,14 +55,23 @@ def panel_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
 
 @dg.sensor(job=aggregate_answers, minimum_interval_seconds=600, description="Soft labels once people have answered.")
 def tasks_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    with open_home(config.load()) as home:
-        found = partition.marks(home.state, datetime.now(UTC).date() - ANSWERED)
+    now = datetime.now(UTC)
+    with open_home(config.load()) as home:  # a task of a day to come has no partition yet
+        found = partition.marks(home.state, max(FIRST_DAY, now.date() - ANSWERED), now.date())
     marks = {batch_key(*key): mark for key, mark in sorted(found.items())}
     before = json.loads(context.cursor or "{}")
+    asset = dg.AssetKey("task_labels")
+    status = context.instance.get_status_by_partition(asset, list(marks), BATCHES) or {}
     requests = [
         dg.RunRequest(run_key=f"{key}|{mark}", partition_key=key)
         for key, mark in marks.items()
         if before.get(key) != mark
+    ]
+    # With the hour in its key what failed is tried again, once an hour.
+    requests += [
+        dg.RunRequest(run_key=f"{key}|{mark}|{now:%Y-%m-%d %H}", partition_key=key)
+        for key, mark in marks.items()
+        if before.get(key) == mark and status.get(key) is dg.AssetPartitionStatus.FAILED
     ]
     if not requests:
         return dg.SkipReason("nothing was answered since the last look")

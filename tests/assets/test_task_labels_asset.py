@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+import pytest
 
 from assets.partitions import batch_key
 from jobs import sensors
 from jobs.definitions import defs
 from loop.home import Home
 from loop.label import annotations, outside, tasks
+from loop.label.aggregate import partition
 from loop.label.annotations import Annotation
 from loop.label.tasks import Kind, Origin
 
@@ -69,7 +71,8 @@ def test_answers_are_aggregated_once_there_are_more_of_them(home: Home) -> None:
         annotations.record(home.state, tasks.read(home.lake), [told])
 
     def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
-        return sensors.tasks_answered(dg.build_sensor_context(cursor=cursor))  # type: ignore[return-value]
+        with dg.DagsterInstance.ephemeral() as instance:
+            return sensors.tasks_answered(dg.build_sensor_context(instance, cursor))  # type: ignore[return-value]
 
     assert isinstance(look(None), dg.SkipReason)
     say("w1")
@@ -82,3 +85,36 @@ def test_answers_are_aggregated_once_there_are_more_of_them(home: Home) -> None:
     assert isinstance(second, dg.SensorResult)
     keys = [request.run_key for told in (first, second) for request in told.run_requests or ()]
     assert len(set(keys)) == 2
+
+
+def test_what_failed_is_asked_for_again_and_a_day_to_come_waits(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    today = datetime.now(UTC).date()
+    made = {"workflow": "ads", "kind": Kind.PREFERENCE, "origin": Origin.IMPORT, "reason": "import"}
+    asked = [tasks.task(**made, day=today + timedelta(days=n), texts=["a", "b"]) for n in (0, 3)]
+    tasks.add(home.lake, home.state, asked)
+    who = outside.enlist(home.settings, home.state, person="w", source="import", author="test")
+    said = {"answered_at": datetime.now(UTC), "source": "import", "label": "first"}
+    given = [Annotation(row["label_task_id"], who, **said) for row in asked]
+    annotations.record(home.state, tasks.read(home.lake), given)
+    key = batch_key(today, "ads")
+    job = defs.resolve_job_def("aggregate_answers")
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+            return sensors.tasks_answered(dg.build_sensor_context(instance, cursor))  # type: ignore[return-value]
+
+        first = look(None)
+        assert isinstance(first, dg.SensorResult)
+        assert [request.partition_key for request in first.run_requests or ()] == [str(key)]  # not the day to come
+        with monkeypatch.context() as broken:
+            broken.setattr(partition, "build", lambda *_: 1 / 0)
+            assert not job.execute_in_process(partition_key=key, instance=instance, raise_on_error=False).success
+        again, soon = look(first.cursor), look(first.cursor)
+        assert isinstance(again, dg.SensorResult)
+        assert isinstance(soon, dg.SensorResult)
+        (once,), (twice,) = again.run_requests or (), soon.run_requests or ()
+        assert once.partition_key == str(key)
+        assert once.run_key != (first.run_requests or ())[0].run_key
+        assert (once.run_key or "")[:-2] == (twice.run_key or "")[:-2]  # the hour alone differs: once an hour
+        assert job.execute_in_process(partition_key=key, instance=instance).success
+        assert isinstance(look(first.cursor), dg.SkipReason)

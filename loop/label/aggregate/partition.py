@@ -107,12 +107,12 @@ def groups(lake: Lake, state: State, day: date, workflow: str, window: timedelta
     return found
 
 
-def marks(state: State, since: date) -> dict[tuple[date, str], str]:
-    """Of each partition of `since` or later that has annotations: a mark that is another once there are more."""
+def marks(state: State, since: date, until: date) -> dict[tuple[date, str], str]:
+    """Of each partition of those days that has annotations: a mark that is another once there are more."""
     said = state.tables["annotations"]
     query = (
         sa.select(said.c.day, said.c.workflow, sa.func.count().label("rows"))
-        .where(said.c.day >= since)
+        .where(said.c.day.between(since, until))
         .group_by(said.c.day, said.c.workflow)
     )
     with state.engine.connect() as connection:
