@@ -22,6 +22,10 @@ from loop.state import State
 
 _PIECE: Final = 1_000
 _ATTEMPTS: Final = 10
+WORDS: Final = ("action", "label", "content", "reason")
+"""Columns that make two versions the same answer."""
+FUNCTION: Final = "function"
+"""`source` of answers that labelling functions give."""
 
 
 class Action(StrEnum):
@@ -64,7 +68,7 @@ class Recorded:
 
     new: int = 0
     repeated: int = 0
-    """The same is there already as the person's last word on the task."""
+    """The same is there already as the person's last word on the task; or a later one is that was given elsewhere."""
     changed: int = 0
     """A later version of what was there."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -83,7 +87,8 @@ def record(state: State, tasks: pa.Table, annotations: Sequence[Annotation], *, 
     """Store annotations, in their order. What is there already is not stored again; what differs is a later version.
 
     So is the same answer that did not count and does now, as when its author was asked in or a delivery was accepted,
-    and one that is said not to count any more.
+    and one that is said not to count any more. What is read from another source than the last version, and is no later
+    than that, is an old answer read again.
 
     One to a task that is none of `tasks`, or that does not fit its task, is refused and told; one after the deadline,
     or from somebody who is no annotator (any more), is stored and does not count.
@@ -150,28 +155,32 @@ def fits(kind: Kind, options: Sequence[str], content: str | None) -> bool:
             return False
 
 
-def latest(state: State, day: date, workflow: str) -> pa.Table:
-    """The answers of a partition that stand and count, one a task and annotator, schema `annotations`.
+def standing(said: sa.FromClause, *where: sa.ColumnElement[bool]) -> sa.Subquery:
+    """The answers that stand and count, one a task and annotator, with all columns of `annotations`.
 
-    A version that does not count, as one after the deadline, takes nothing back from the one before it; unless it says
-    the same: then that counts no more, as where a delivery was turned down.
+    The last version stands. One that does not count, as one after the deadline, takes nothing back from the one before
+    it; unless it says the same: then that counts no more.
+
+    Args:
+        where: which versions are looked at; of a task and annotator all or none, else an earlier one seems the last.
     """
-    table = state.tables["annotations"]
-    told = sa.func.row(table.c.action, table.c.label, table.c.content, table.c.reason)
-    before = sa.func.lag(told).over(partition_by=(table.c.label_task_id, table.c.annotator), order_by=table.c.version)
-    every = (
-        sa.select(table, told.is_not_distinct_from(before).label("again"))
-        .where(table.c.day == day, table.c.workflow == workflow)
-        .subquery()
-    )
+    words = sa.func.row(*(said.c[name] for name in WORDS))
+    before = sa.func.lag(words).over(partition_by=(said.c.label_task_id, said.c.annotator), order_by=said.c.version)
+    every = sa.select(said, words.is_not_distinct_from(before).label("again")).where(*where).subquery()
     last = (
-        sa.select(*(every.c[column.name] for column in table.columns))
+        sa.select(*(every.c[column.name] for column in said.c))
         .where(every.c.counts | every.c.again)
         .distinct(every.c.label_task_id, every.c.annotator)
         .order_by(every.c.label_task_id, every.c.annotator, every.c.version.desc())
         .subquery()
     )
-    query = sa.select(last).where(last.c.action == Action.ANSWER.value, last.c.counts)
+    return sa.select(last).where(last.c.action == Action.ANSWER.value, last.c.counts).subquery()
+
+
+def latest(state: State, day: date, workflow: str) -> pa.Table:
+    """The answers of a partition that stand and count, one a task and annotator, schema `annotations`."""
+    table = state.tables["annotations"]
+    query = sa.select(standing(table, table.c.day == day, table.c.workflow == workflow))
     with state.engine.connect() as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
     return from_rows(rows, schema.ANNOTATIONS)
@@ -226,6 +235,8 @@ class _Version:
     number: int = 0
     said: tuple[str | None, ...] | None = None
     counts: bool = False
+    source: str = ""
+    answered_at: datetime | None = None
 
 
 def _last(connection: sa.Connection, table: sa.Table, piece: Sequence[Annotation]) -> dict[tuple[str, str], _Version]:
@@ -239,7 +250,7 @@ def _last(connection: sa.Connection, table: sa.Table, piece: Sequence[Annotation
     )
     return {
         (row.label_task_id, row.annotator): _Version(
-            row.version, (row.action, row.label, row.content, row.reason), row.counts
+            row.version, tuple(getattr(row, name) for name in WORDS), row.counts, row.source, row.answered_at
         )
         for row in connection.execute(query)
     }
@@ -259,7 +270,8 @@ def _versions(
         before = last.get(key, _Version())
         task = known[annotation.label_task_id]
         why = _uncounted(annotation, task, ends)
-        if before.said == annotation.said and not _turns(before.counts, annotation, why):
+        same = before.said == annotation.said and not _turns(before.counts, annotation, why)
+        if same or _read_again(before, annotation, why):
             told.repeated += 1
             continue
         if before.said is None and annotation.action is Action.UNDO:
@@ -268,7 +280,7 @@ def _versions(
         told.uncounted.update([why] if why else [])
         told.new += not before.number
         told.changed += bool(before.number)
-        last[key] = _Version(before.number + 1, annotation.said, why is None)
+        last[key] = _Version(before.number + 1, annotation.said, why is None, annotation.source, annotation.answered_at)
         values = {**vars(annotation), "action": annotation.action.value, "counts": why is None}
         rows.append({**values, "version": before.number + 1, "day": task["day"], "workflow": task["workflow"]})
     return rows, told
@@ -277,6 +289,13 @@ def _versions(
 def _turns(counted: bool, annotation: Annotation, why: str | None) -> bool:
     """Whether the same words change whether they count; that they came again after the deadline does not."""
     return (not counted and why is None) or (counted and not annotation.counts)
+
+
+def _read_again(before: _Version, annotation: Annotation, why: str | None) -> bool:
+    """Whether it was given elsewhere, no later than the last version; what counts yields to none that does not."""
+    if before.answered_at is None or annotation.source == before.source or (why is None and not before.counts):
+        return False
+    return annotation.answered_at <= before.answered_at
 
 
 def _uncounted(annotation: Annotation, task: Mapping[str, Any], ends: Mapping[str, datetime | None]) -> str | None:

@@ -20,9 +20,8 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from loop.label import gold
-from loop.label.annotations import Action
+from loop.label.annotations import FUNCTION, Action
 from loop.label.annotators import annotators
-from loop.label.pool import FUNCTION
 from loop.label.queue import IDLE_SECONDS
 from loop.label.tasks import Kind
 from loop.lake import Lake

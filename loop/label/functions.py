@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from sqlalchemy.dialects import postgresql
 
 from loop.label import gold, tasks
-from loop.label.annotations import Action, Annotation, Recorded, latest, record
-from loop.label.pool import FUNCTION
+from loop.label.annotations import FUNCTION, Action, Annotation, Recorded, latest, record
 from loop.label.select import risk
 from loop.label.tasks import Kind
 from loop.lake import Lake

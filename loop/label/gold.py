@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from loop.errors import BadInputError
-from loop.label.annotations import Action
+from loop.label.annotations import standing
 from loop.label.tasks import CHOSEN, labels_of
 from loop.state import State
 
@@ -119,15 +119,12 @@ def judged(state: State, annotator: str | None = None, *, before: datetime | Non
     said = state.tables["annotations"]
     with state.engine.connect() as connection:
         known = latest(connection, state)
-        query = sa.select(said).where(said.c.label_task_id.in_(sorted(known)))
-        if annotator is not None:
-            query = query.where(said.c.annotator == annotator)
-        query = query.distinct(said.c.label_task_id, said.c.annotator)
-        last = query.order_by(said.c.label_task_id, said.c.annotator, said.c.version.desc()).subquery()
-        stands = sa.and_(last.c.action == Action.ANSWER.value, last.c.counts, last.c.label.is_not(None))
+        of = said.c.label_task_id.in_(sorted(known))
+        stands = standing(said, of, *([said.c.annotator == annotator] if annotator is not None else []))
+        query = sa.select(stands).where(stands.c.label.is_not(None))
         if before is not None:
-            stands = sa.and_(stands, last.c.answered_at < before)
-        rows = connection.execute(sa.select(last).where(stands).order_by(last.c.label_task_id, last.c.annotator))
+            query = query.where(stands.c.answered_at < before)
+        rows = connection.execute(query.order_by(stands.c.label_task_id, stands.c.annotator))
         return [_judged(row, known[row.label_task_id]) for row in rows]
 
 

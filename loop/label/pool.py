@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from loop.label import gold
-from loop.label.annotations import Action
+from loop.label.annotations import FUNCTION, standing
 from loop.label.gold import Gold
 from loop.lake import Lake
 from loop.state import State
@@ -39,8 +39,6 @@ _LIGHT: Final = (
     "selected_at",
 )
 """Columns that are Python's for every task of the pool."""
-FUNCTION: Final = "function"
-"""`source` of answers that labelling functions give."""
 _PIECE: Final = 5_000
 _TEXTS: Final = postgresql.ARRAY(sa.Text())
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -221,16 +219,9 @@ class Pool:
         said = self.state.tables["annotations"]
         found: dict[str, int] = {}
         for start in range(0, len(ids), _PIECE):
-            last = (
-                sa.select(said.c.label_task_id, said.c.action, said.c.counts)
-                .where(said.c.label_task_id == sa.any_(sa.cast(list(ids[start : start + _PIECE]), _TEXTS)))
-                .where(said.c.source != FUNCTION)
-                .distinct(said.c.label_task_id, said.c.annotator)
-                .order_by(said.c.label_task_id, said.c.annotator, said.c.version.desc())
-                .subquery()
-            )
-            stands = sa.and_(last.c.action == Action.ANSWER.value, last.c.counts)
-            query = sa.select(last.c.label_task_id, sa.func.count()).where(stands).group_by(last.c.label_task_id)
+            asked = said.c.label_task_id == sa.any_(sa.cast(list(ids[start : start + _PIECE]), _TEXTS))
+            stands = standing(said, asked, said.c.source != FUNCTION)
+            query = sa.select(stands.c.label_task_id, sa.func.count()).group_by(stands.c.label_task_id)
             with self.state.engine.connect() as connection:
                 found |= {key: int(count) for key, count in connection.execute(query)}
         return found

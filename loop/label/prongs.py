@@ -20,8 +20,7 @@ import sqlalchemy as sa
 
 from loop.config import Settings
 from loop.label import gold, tasks
-from loop.label.annotations import Action
-from loop.label.pool import FUNCTION
+from loop.label.annotations import FUNCTION, standing
 from loop.label.select.learned import LEAST, MOST, PAIRS, pairs_of
 from loop.label.select.questions import CHARS
 from loop.label.select.scorers import Committee, fit
@@ -176,18 +175,8 @@ def _some(pairs: pa.Table, most: int) -> pa.Table:
 def _answers(state: State, workflow: str, days: tuple[date, date]) -> dict[str, list[dict[str, Any]]]:
     """By source, the answers that stand and count, with what is known of the annotator's pay."""
     said, who = state.tables["annotations"], state.tables["annotators"]
-    last = (
-        sa.select(said)
-        .where(said.c.workflow == workflow, said.c.day.between(*days))
-        .distinct(said.c.label_task_id, said.c.annotator)
-        .order_by(said.c.label_task_id, said.c.annotator, said.c.version.desc())
-        .subquery()
-    )
-    query = (
-        sa.select(last, who.c.pay_per_hour)
-        .outerjoin(who, who.c.annotator == last.c.annotator)
-        .where(last.c.action == Action.ANSWER.value, last.c.counts)
-    )
+    last = standing(said, said.c.workflow == workflow, said.c.day.between(*days))
+    query = sa.select(last, who.c.pay_per_hour).outerjoin(who, who.c.annotator == last.c.annotator)
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     with state.engine.connect() as connection:
         for row in connection.execute(query).mappings():

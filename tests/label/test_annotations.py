@@ -172,6 +172,28 @@ def test_what_counts_no_more_takes_no_earlier_answer_s_place(home: Home) -> None
     assert annotations.latest(home.state, DAY, "ads").num_rows == 0
 
 
+def test_an_old_answer_that_is_read_again_from_elsewhere_does_not_override_a_newer_one(home: Home) -> None:
+    task = question()
+    join(home, "p1")
+    later = {"answered_at": AT + timedelta(hours=1)}
+    old = answer(task, source="studio")
+    given = [old, answer(task, label="second", **later), old, answer(task, action=Action.UNDO, source="studio")]
+    done = annotations.record(home.state, table(task), given)
+    assert (done.new, done.changed, done.repeated) == (1, 1, 2)
+    newer = replace(old, label="tie", answered_at=AT + timedelta(hours=2))
+    assert annotations.record(home.state, table(task), [newer]).changed == 1
+    assert annotations.latest(home.state, DAY, "ads")["label"].to_pylist() == ["tie"]
+
+
+def test_an_answer_in_time_that_is_read_after_a_late_one_is_kept_and_stands(home: Home) -> None:
+    task = question(due_at=AT)
+    join(home, "p1")
+    late = answer(task, label="second", answered_at=AT + timedelta(seconds=1))
+    done = annotations.record(home.state, table(task), [late, answer(task, source="studio")])
+    assert (done.new, done.changed) == (1, 1)
+    assert annotations.latest(home.state, DAY, "ads")["label"].to_pylist() == ["first"]
+
+
 @pytest.mark.parametrize(
     ("kind", "content", "fits"),
     [

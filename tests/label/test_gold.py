@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -101,6 +101,18 @@ def test_only_standing_answers_are_judged(home: Home) -> None:
     say(home, rows[0], "ben", "bad")
     say(home, rows[0], "nobody", "bad")
     assert accuracy(home) == {"ann": (1, 1), "ben": (0, 1)}
+
+
+def test_what_is_said_after_the_deadline_changes_no_accuracy_and_cannot_be_contested(home: Home) -> None:
+    row = question(due_at=AT)
+    join(home, "ann")
+    known(home, row)
+    say(home, row, "ann", "good")
+    late = Annotation(row["label_task_id"], "ann", AT + timedelta(seconds=1), "page", label="bad")
+    assert record(home.state, from_rows([row], schema.LABEL_TASKS), [late]).changed == 1
+    assert accuracy(home) == {"ann": (1, 1)}
+    with pytest.raises(BadInputError, match="gave another answer"):
+        gold.contest(home.state, row["label_task_id"], "ann", "no")
 
 
 def test_an_upheld_appeal_corrects_the_answer_and_all_that_was_measured_by_it(home: Home) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -105,6 +105,23 @@ def test_sources_are_priced_and_measured_on_the_same_people(lived: Home) -> None
         None,
     )  # too few to learn from; one is gold
     assert found.gold == 1
+
+
+def test_an_answer_after_the_deadline_costs_nothing_and_takes_none_away(lived: Home) -> None:
+    due = asked(1, due_at=NOW)
+    tasks.add(lived.lake, lived.state, [due])
+    who, _ = annotators.add(
+        lived.settings, lived.state, person="ann", workflows=["comms"], pay_per_hour=36.0, author="me"
+    )
+    given = [(NOW, "first", 10.0), (NOW + timedelta(seconds=1), "second", 500.0)]
+    said = [
+        Annotation(due["label_task_id"], who.annotator, at, "page", label=label, seconds=seconds)
+        for at, label, seconds in given
+    ]
+    assert record(lived.state, tasks.read(lived.lake), said).changed == 1
+    found = compare(lived.settings, lived.lake, lived.state, "comms", (DAY, DAY))
+    (page,) = (source for source in found.sources if source.source == "page")
+    assert (page.answers, page.cost) == (1, pytest.approx(0.1))
 
 
 def test_where_nothing_was_labelled_nothing_is_compared(home: Home) -> None:

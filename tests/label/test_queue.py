@@ -272,3 +272,16 @@ def test_only_what_changed_is_read_and_what_is_answered_elsewhere_is_asked_no_mo
     room.again()
     assert len(room.pool) == 0, "what has its answers is not held"
     assert room.pool.find(task.label_task_id, DAY, "ads") == task
+
+
+def test_another_answer_after_the_deadline_opens_no_task_again(room: Room) -> None:
+    (key,) = room.ask(question(0, due_at=NINE))
+    ann = room.join()
+    (task,) = room.pool.of(["ads"], ["preference"], harmful=False)
+    said = [
+        Annotation(key, ann.annotator, NINE + timedelta(seconds=n), "page", label=("first", "tie")[n]) for n in (0, 1)
+    ]
+    assert record(room.home.state, task.row, said).changed == 1
+    room.pool.refresh()
+    assert room.pool.answered(key) == 1
+    assert room.pool.size(["ads"], ["preference"], harmful=False) == 0

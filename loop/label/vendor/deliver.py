@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from loop.config import Settings
 from loop.errors import BadInputError
 from loop.label import tasks
-from loop.label.annotations import Action, Annotation, Recorded, record
-from loop.label.outside import enlist
+from loop.label.annotations import Action, Annotation, Recorded, record, standing
+from loop.label.outside import enlist, erased
 from loop.label.tasks import Kind, labels_of
 from loop.label.vendor import ledger
 from loop.label.vendor.ledger import Batch, Delivery
@@ -37,7 +37,7 @@ _FLIPPED: Final = {"first": "second", "second": "first"}
 
 @dataclass
 class Delivered:
-    """What became of the lines: `rows == new + repeated + changed + unknown + late + broken`."""
+    """What became of the lines: `rows == new + repeated + changed + unknown + late + broken + erased`."""
 
     rows: int = 0
     new: int = 0
@@ -50,8 +50,10 @@ class Delivered:
     late: int = 0
     """Stored, and never counted: it came after the deadline."""
     broken: int = 0
+    erased: int = 0
+    """Of a worker who was erased."""
     problems: list[tuple[int, str]] = field(default_factory=list)
-    """Line and reason of each that is unknown or broken, the first of a file being line 1."""
+    """Line and reason of each that is unknown, broken or erased, the first of a file being line 1."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def deliver(  # noqa: PLR0913 - by keyword
         asked = tasks_of(lake, batch)
         options = {row["label_task_id"]: row["options"] for row in asked.to_pylist()}
         number = len(batch.deliveries) + 1
-        lines = list(_good(content, path.suffix, batch, options, done))
+        lines = _kept(settings, state, batch, list(_good(content, path.suffix, batch, options, done)), done, now)
         names: dict[str, str] = {}
         for worker in sorted({line.worker for line in lines}):
             person = f"{batch.vendor}/{worker}"
@@ -98,11 +100,24 @@ def deliver(  # noqa: PLR0913 - by keyword
             done.late = told.new + told.changed
         else:
             done.new, done.changed = told.new, told.changed
-        total = done.new + done.repeated + done.changed + done.unknown + done.late + done.broken
+        total = done.new + done.repeated + done.changed + done.unknown + done.late + done.broken + done.erased
         assert done.rows == total, "a line was lost"
         sha256 = hashlib.sha256(content).hexdigest()
         batch.deliveries.append(Delivery(number, sha256, now, late, done.rows))
     return done
+
+
+def _kept(  # noqa: PLR0913, PLR0917 - what a line is judged by
+    settings: Settings, state: State, batch: Batch, lines: list[_Line], done: Delivered, now: datetime
+) -> list[_Line]:
+    """The lines of those who were not erased; the others are counted and told."""
+    people = {line.worker: f"{batch.vendor}/{line.worker}" for line in lines}
+    gone = erased(settings, state, people.values())
+    mine = [line for line in lines if (until := gone.get(people[line.worker])) and _when(line, now) < until]
+    done.erased = len(mine)
+    done.problems = sorted([*done.problems, *((line.number, "its worker was erased") for line in mine)])
+    out = {line.number for line in mine}
+    return [line for line in lines if line.number not in out]
 
 
 def tasks_of(lake: Lake, batch: Batch) -> pa.Table:
@@ -127,20 +142,31 @@ def _record(state: State, asked: pa.Table, batch: Batch, found: Sequence[Annotat
 
 
 def answers(state: State, batch: Batch) -> list[dict[str, Any]]:
-    """The last word of each worker on each task, if it came with this batch: rows of `annotations`."""
+    """The last word of each worker on each task that came with this batch and in time: rows of `annotations`."""
     table = state.tables["annotations"]
     wanted = sorted({item.label_task_id for item in batch.items.values()})
-    last = (
+    mine = table.c.source_id.startswith(f"{batch.batch_id}/", autoescape=True)
+    late = [str(delivery.number) for delivery in batch.deliveries if delivery.late]
+    in_time = sa.func.split_part(table.c.source_id, "/", 3).not_in(late)
+    query = (
         sa.select(table)
-        .where(table.c.label_task_id.in_(wanted), table.c.source == SOURCE)
+        .where(table.c.label_task_id.in_(wanted), table.c.source == SOURCE, mine, in_time)
+        .where(table.c.action == Action.ANSWER.value)
         .distinct(table.c.label_task_id, table.c.annotator)
         .order_by(table.c.label_task_id, table.c.annotator, table.c.version.desc())
-        .subquery()
     )
-    mine = last.c.source_id.startswith(f"{batch.batch_id}/", autoescape=True)
-    query = sa.select(last).where(last.c.action == Action.ANSWER.value, mine)
     with state.engine.connect() as connection:
-        return [dict(row) for row in connection.execute(query.order_by(*last.primary_key)).mappings()]
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def counting(state: State, batch: Batch) -> list[dict[str, Any]]:
+    """The answers of this batch that stand and count, as a verdict of before has it: rows of `annotations`."""
+    table = state.tables["annotations"]
+    wanted = sorted({item.label_task_id for item in batch.items.values()})
+    stands = standing(table, table.c.label_task_id.in_(wanted), table.c.source == SOURCE)
+    query = sa.select(stands).where(stands.c.source_id.startswith(f"{batch.batch_id}/", autoescape=True))
+    with state.engine.connect() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _good(
@@ -262,13 +288,17 @@ def _no_zone() -> datetime:
     raise ValueError
 
 
+def _when(line: _Line, now: datetime) -> datetime:
+    return min(line.answered_at or now, now)
+
+
 def _annotation(line: _Line, batch: Batch, annotator: str, number: int, now: datetime) -> Annotation:
     item = batch.items[line.item]
     flipped = item.swapped and batch.kind == Kind.PREFERENCE
     return Annotation(
         item.label_task_id,
         annotator,
-        min(line.answered_at or now, now),
+        _when(line, now),
         SOURCE,
         label=_FLIPPED.get(line.label, line.label) if flipped else line.label,
         swapped=item.swapped,

@@ -16,9 +16,9 @@ from loop.config import Settings
 from loop.errors import BadInputError
 from loop.label import gold
 from loop.label.acceptance import inspect
-from loop.label.annotations import Annotation, record
+from loop.label.annotations import Action, Annotation, record
 from loop.label.vendor import ledger
-from loop.label.vendor.deliver import answers, tasks_of
+from loop.label.vendor.deliver import answers, counting, tasks_of
 from loop.label.vendor.ledger import Batch, Verdict
 from loop.lake import Lake
 from loop.state import State, audit
@@ -36,11 +36,9 @@ def judge(  # noqa: PLR0913 - by keyword
         BadInputError: nothing came back in time, or too few known items are left to tell good from bad.
     """
     with ledger.changing(settings, batch_id) as batch:
-        given = answers(state, batch)
         asked = tasks_of(lake, batch)
         there = set(asked["label_task_id"].to_pylist())
-        late = {delivery.number for delivery in batch.deliveries if delivery.late}
-        in_time = [row for row in given if row["label_task_id"] in there and _delivery(row) not in late]
+        in_time = [row for row in answers(state, batch) if row["label_task_id"] in there]
         if not in_time:
             raise BadInputError(f"nothing of batch {batch_id} came back in time: there is nothing to decide on")
         with state.engine.connect() as connection:
@@ -50,6 +48,9 @@ def judge(  # noqa: PLR0913 - by keyword
         evidence = {**asdict(found), "plan": asdict(batch.plan), "items": items}
         verdict = Verdict(found.accepted, now, author, len(in_time), evidence)
         again = [replace(_annotation(row), counts=found.accepted) for row in in_time]
+        if not found.accepted:  # also what a worker contradicted since it was taken counts no more
+            taken = [_annotation(row) for row in counting(state, batch) if row["label_task_id"] in there]
+            again = [*(replace(one, action=Action.UNDO, label=None, seconds=None) for one in taken), *again]
         told = record(state, asked, again)
         assert not told.refused, "an answer that was stored was refused"
         batch.verdicts.append(verdict)
@@ -75,10 +76,6 @@ def _inspected(
             told = {"item": name, "label_task_id": task, "right": right[task], "answered": sorted(said[task])}
             items.append({**told, "wrong": not said[task] or 2 * wrong >= len(said[task])})
     return items
-
-
-def _delivery(row: Mapping[str, Any]) -> int:
-    return int(row["source_id"].rpartition("/")[2])
 
 
 def _annotation(row: Mapping[str, Any]) -> Annotation:

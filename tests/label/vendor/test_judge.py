@@ -97,6 +97,39 @@ def test_a_known_item_that_is_left_out_or_late_is_wrong(home: Home, tmp_path: Pa
     assert not decide(home, batch).accepted
 
 
+def test_a_contradiction_that_came_late_does_not_make_an_answer_in_time_none(home: Home, tmp_path: Path) -> None:
+    filled(home)
+    done, batch, _ = exported(home, tmp_path / "out")
+    take(home, batch, answered(batch, tmp_path / "answers.csv"))
+    late = answered(batch, tmp_path / "late.csv", wrong=PLAN.allowed + 1)
+    assert take(home, batch, late, DUE + timedelta(hours=1))["late"] == PLAN.allowed + 1
+    verdict = decide(home, batch)
+    assert (verdict.accepted, verdict.evidence["wrong"], verdict.answers) == (True, 0, done.sent)
+    assert set(annotations.latest(home.state, DAY, "moderation")["label"].to_pylist()) == {"fine"}
+    assert counting(home) == done.sent
+
+
+def test_once_turned_down_nothing_counts_also_not_what_was_corrected_since_it_was_taken(
+    home: Home, tmp_path: Path
+) -> None:
+    filled(home)
+    done, batch, _ = exported(home, tmp_path / "out")
+    good = answered(batch, tmp_path / "answers.csv")
+    take(home, batch, good)
+    assert decide(home, batch).accepted
+    take(home, batch, answered(batch, tmp_path / "corrected.csv", wrong=PLAN.allowed + 1))
+    assert counting(home) == done.sent  # the verdict of before holds
+    assert not decide(home, batch).accepted
+    assert counting(home) == 0
+    versions = len(stored(home))
+    again = decide(home, batch)
+    assert (again.accepted, again.answers, again.evidence["wrong"]) == (False, done.sent, PLAN.allowed + 1)
+    assert (counting(home), len(stored(home))) == (0, versions)  # the same verdict stores nothing more
+    take(home, batch, good)
+    assert decide(home, batch).accepted
+    assert counting(home) == done.sent
+
+
 def test_of_several_answers_to_a_known_item_half_must_not_be_wrong(home: Home, tmp_path: Path) -> None:
     filled(home)
     done, batch, _ = exported(home, tmp_path / "out")
