@@ -4,7 +4,9 @@ Part of the budget is informed: the highest scores, for one reason after the oth
 sample of all that is left. Whoever was taken for a reason was sure to be (propensity 1), of the others each was as
 likely as any (propensity sample / left), and so sums over what was asked, each weighted by 1 / propensity, estimate
 sums over all questions without bias (Horvitz and Thompson 1952, JASA 47:663): a stratum that is asked in full beside
-one that is sampled. That holds given what was taken for a reason, whatever made it look informative.
+one that is sampled. That holds given what was taken for a reason, whatever made it look informative. Who stands for
+its near-duplicates, who goes first of those with one score, and who explores, are therefore matters of three hashes: of
+whoever a draw brought this far, the same draw says nothing new.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loop.label.select.words import Hashes, Ints
+from loop.label.select.words import Hashes, Ints, mixed
 
 Reals = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -53,6 +55,9 @@ SHARES: Final[Mapping[str, Mapping[Reason, float]]] = {
 """Value of the setting `acquisition` to the shares of what is not explored."""
 
 
+_TIES: Final = np.uint64(0x8CB92BA72F3D8DD7)
+
+
 @dataclass(frozen=True)
 class Taken:
     """The questions that are asked, by place; one entry a question."""
@@ -70,15 +75,18 @@ def choose(  # noqa: PLR0913 - one argument a fact
     acquisition: str,
     exploration: float,
     informed: Flags | None = None,
+    salt: int = 0,
 ) -> Taken:
     """Which questions are asked.
 
     Args:
-        draw: a random number for each question, from nothing that the scores depend on; the least are drawn.
+        draw: a random number for each question, that names it; whatever else it decided, exploring takes another hash.
         scores: by reason, higher the sooner; nan where it was not measured, 0 or less where there is no such reason.
         budget: most questions.
         exploration: share of the budget that is drawn at random; what reasons leave over is, too.
         informed: questions that may be taken for a reason; all by default.
+        salt: of the hash by which is explored, 64 bits; another one for each selection from the same questions, or
+            those left over would be known by their draws.
     """
     n = len(draw)
     free = np.ones(n, bool) if informed is None else informed.copy()
@@ -90,7 +98,7 @@ def choose(  # noqa: PLR0913 - one argument a fact
     quotas = dict(zip(shares, np.diff(np.rint(np.cumsum([0.0, *shares.values()]) * most).astype(int)), strict=True))
     for reason, quota in quotas.items():
         score = np.where(free & np.isfinite(scores[reason]) & (scores[reason] > 0), scores[reason], -np.inf)
-        best = np.lexsort((draw, -score))[:quota]
+        best = np.lexsort((mixed(draw ^ _TIES), -score))[:quota]
         best = best[np.isfinite(score[best])]
         free[best] = False
         places.append(best)
@@ -99,7 +107,7 @@ def choose(  # noqa: PLR0913 - one argument a fact
     left = np.ones(n, bool)
     left[sure] = False
     rest = np.flatnonzero(left)
-    drawn = rest[np.argsort(draw[rest], kind="stable")[: wanted - len(sure)]]
+    drawn = rest[np.argsort(mixed(draw[rest] ^ np.uint64(salt)), kind="stable")[: wanted - len(sure)]]
     chance = len(drawn) / len(rest) if len(rest) else 0.0
     propensity = np.concatenate([np.ones(len(sure)), np.full(len(drawn), chance)])
     return Taken(np.concatenate([sure, drawn]), reasons + [Reason.RANDOM] * len(drawn), propensity)

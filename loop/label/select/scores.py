@@ -19,7 +19,7 @@ from loop.label.select import risk
 from loop.label.select.budget import Reason
 from loop.label.select.scorers import Committee
 from loop.label.select.sketches import EMPTY, Sketches, groups, representatives, sketches
-from loop.label.select.words import Hashes, Ints, Seen, Words, words
+from loop.label.select.words import Hashes, Ints, Seen, Words, mixed, words
 from loop.label.tasks import Kind
 from loop.workflows import Workflow
 
@@ -30,6 +30,7 @@ Scores = dict[Reason, Reals]
 """By reason, one entry a question."""
 
 POOL: Final = 20_000
+_STANDS: Final = np.uint64(0xD1B54A32D192ED03)
 
 
 def seen(*texts: pa.Array) -> Seen:
@@ -92,7 +93,7 @@ def distinct(batch: Batch, before: Sketches) -> tuple[Ints, int]:
     group = groups(everything)
     own, earlier = group[: len(batch)], np.unique(group[len(batch) :])
     known = np.isin(own, earlier)
-    first = representatives(own, batch.draw)
+    first = representatives(own, mixed(batch.draw ^ _STANDS))  # by their draws, many would explore more often than one
     return first[~known[first]], int(known.sum())
 
 

@@ -7,6 +7,7 @@ pairs are learned from, and the tasks of `MEMORY` are not asked again.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,6 +144,7 @@ def _chosen(  # noqa: PLR0913, PLR0917 - what is read, and what is told of it
         acquisition=settings.acquisition,
         exploration=settings.label_exploration,
         informed=~batch.held_out,  # what evaluates is drawn at random alone
+        salt=salt_of(there),
     )
     rows = questions.whole(connection, batch.draw[taken.place].tolist()).to_pylist()
     reasons = [reason.value for reason in taken.reason]
@@ -204,6 +206,13 @@ def _standing(connection: duckdb.DuckDBPyConnection, there: pa.Table) -> tuple[p
     place = there.column_names.index("batch")
     renewed = there.set_column(place, there.schema.field("batch"), pa.array(batches, pa.string()))
     return renewed, np.array([i in now for i in ids], bool)
+
+
+def salt_of(there: pa.Table) -> int:
+    """64 bits that are others whenever other tasks were selected before: what they left over is drawn from afresh."""
+    selected = pc.is_in(there["reason"], pa.array(REASONS))
+    ids = sorted(there.filter(selected)["label_task_id"].to_pylist())
+    return int.from_bytes(hashlib.sha256("".join(ids).encode()).digest()[:8], "big")
 
 
 def texts_of(asked: pa.Table) -> tuple[pa.Array, pa.Array, pa.Array]:

@@ -96,6 +96,22 @@ def test_a_late_decision_makes_another_batch_and_takes_no_task_away(home: Home) 
     assert before["batch"].unique().to_pylist() != [batch["digest"]]
 
 
+def test_a_rerun_draws_afresh_from_what_was_left(home: Home) -> None:
+    """Those left over all have high draws: beside late decisions, drawn by the same hash, they would have no chance."""
+    lived(home, varied(200))
+    select(home, label_budget=40)
+    at_once = set(there(home)["label_task_id"].to_pylist())
+    home.lake.overwrite("label_tasks", there(home).slice(0, 0), day=DAY, workflow="comms")
+    select(home)
+    first = set(there(home)["label_task_id"].to_pylist())
+    told = select(home, label_budget=40)
+    both = set(there(home)["label_task_id"].to_pylist())
+    assert (told.standing, told.asked) == (20, 20)
+    assert first < at_once
+    assert first < both
+    assert both != at_once
+
+
 def test_tasks_of_others_stand_beside_and_count_for_nothing(home: Home) -> None:
     lived(home, varied(100))
     own = tasks.task(
