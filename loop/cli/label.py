@@ -89,7 +89,7 @@ def synthesize(  # noqa: PLR0913, PLR0917 - one argument an option
         output.emit_json({"workflow": name, **told})
         return
     output.table(f"Thin slices of {name}", ["slice", "demonstrations"], list(done.thin.items()))
-    plain = ("model_version", "parents", "written", "kept", "dropped", "gone")
+    plain = ("model_version", "parents", "answered", "written", "kept", "dropped", "gone")
     output.table("Written", ["", ""], [[k, told[k]] for k in plain])
     output.table("Dropped", ["because", "answers"], list(done.reasons.items()))
     if told["ablation"]:

@@ -24,8 +24,8 @@ from loop.config import Settings
 from loop.label.synthesize import checks
 from loop.label.synthesize.ablation import PROXY, Ablated, Pair, ablate
 from loop.label.synthesize.generate import TEMPERATURE, Generator
-from loop.label.synthesize.thin import slices
-from loop.label.synthesize.using import most_of
+from loop.label.synthesize.thin import Slice, slices
+from loop.label.synthesize.using import helping, most_of, text_of
 from loop.lake import Lake, from_rows
 from loop.schema import Split
 from loop.state import State
@@ -46,6 +46,8 @@ class Synthesised:
     thin: dict[str, int]
     """Thin slices and their real demonstrations."""
     parents: int
+    answered: int
+    """Prompts left out, for a run that helps has answered them already."""
     written: int
     kept: int = 0
     dropped: int = 0
@@ -83,16 +85,17 @@ def synthesise(  # noqa: PLR0913, PLR0917 - by keyword
     Args:
         by: the column of `interactions` that cuts the workflow into slices.
         n: answers to each prompt, of which at most one is kept.
-        most: prompts that are answered, at most; of a slice no more than it lacks.
+        most: prompts that are answered, at most; of a slice no more than it lacks, and none that a run which helps
+            has answered already: the same answers twice would weigh twice in training.
     """
     thin = [
         s for s in slices(settings, lake, state, workflow, days, by=by) if s.demonstrations < settings.synthesis_thin
     ]
-    parents = [
-        {**row, "slice": part.name}
-        for part in thin
-        for row in part.parents.slice(0, settings.synthesis_thin - part.demonstrations).to_pylist()
-    ][:most]
+    lacking = _lacking(settings, thin)
+    # of a run that does not help nothing is used: its prompts may be answered again, by a better model
+    there_already = {text_of(prompt) for prompt in helping(lake, days, now, [workflow])["prompt"].to_pylist()}
+    unanswered = [row for row in lacking if text_of(row["prompt"]) not in there_already]
+    parents = unanswered[:most]
     recipe = {
         "generator": generator.version,
         "temperature": TEMPERATURE,
@@ -109,9 +112,9 @@ def synthesise(  # noqa: PLR0913, PLR0917 - by keyword
         for parent, group in zip(parents, answers, strict=True)
         for answer in group
     ]
-    done = Synthesised(
-        run, generator.version, {s.name: s.demonstrations for s in thin}, parents=len(parents), written=len(rows)
-    )
+    answered = len(lacking) - len(unanswered)
+    named = {s.name: s.demonstrations for s in thin}
+    done = Synthesised(run, generator.version, named, parents=len(parents), answered=answered, written=len(rows))
     there = _real(lake, state, workflow, days)
     done.raised = _checked(rows, lake, workflow, there)
     _chosen(rows, scorer)
@@ -121,7 +124,7 @@ def synthesise(  # noqa: PLR0913, PLR0917 - by keyword
     done.reasons = Counter(reason for row in rows for reason in row["reasons"])
     assert done.written == done.kept + done.dropped + done.gone, "a synthetic row was lost"
     if done.kept:
-        made = [(_text(row["prompt"]), row["answer"]) for row in rows if row["status"] == KEPT]
+        made = [(text_of(row["prompt"]), row["answer"]) for row in rows if row["status"] == KEPT]
         cap = most_of(settings, len(there.real))
         done.ablation = ablate(there.real, made[:cap], there.held_out, there.people)
         _note(lake, state, workflow, done, now)
@@ -129,6 +132,15 @@ def synthesise(  # noqa: PLR0913, PLR0917 - by keyword
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _lacking(settings: Settings, thin: Sequence[Slice]) -> list[dict[str, Any]]:
+    """Parents, of each slice as many as it lacks demonstrations."""
+    return [
+        {**row, "slice": part.name}
+        for part in thin
+        for row in part.parents.slice(0, settings.synthesis_thin - part.demonstrations).to_pylist()
+    ]
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,7 @@ def _real(lake: Lake, state: State, workflow: str, days: tuple[date, date]) -> _
     sides: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows.sort_by("demonstration_id").to_pylist():  # by a digest: whatever is cut off is cut at random
         sides[row["split"]].append(row)
-    pairs = {side: [(_text(row["prompt"]), row["answer"]) for row in found] for side, found in sides.items()}
+    pairs = {side: [(text_of(row["prompt"]), row["answer"]) for row in found] for side, found in sides.items()}
     held_out = Split.HELD_OUT.value
     return _There(
         pairs.get(Split.TRAIN.value, []), pairs.get(held_out, []), [row["employee"] for row in sides[held_out]]
@@ -179,11 +191,11 @@ def _row(  # noqa: PLR0913, PLR0917 - the columns
 
 def _checked(rows: Sequence[dict[str, Any]], lake: Lake, workflow: str, there: _There) -> Counter[str]:
     """Give each row its reasons to be dropped; how often labelling functions raised."""
-    prompts, texts = [_text(row["prompt"]) for row in rows], [row["answer"] for row in rows]
+    prompts, texts = [text_of(row["prompt"]) for row in rows], [row["answer"] for row in rows]
     whole = [f"{prompt}\n{text}" for prompt, text in zip(prompts, texts, strict=True)]
     broken, raised = checks.broken(WORKFLOWS[workflow], prompts, texts)
     asked = lake.read("benchmark", workflows=[workflow], columns=["prompt"])["prompt"].to_pylist()
-    judged_on = [*map(_text, asked), *(f"{prompt}\n{answer}" for prompt, answer in there.held_out)]
+    judged_on = [*map(text_of, asked), *(f"{prompt}\n{answer}" for prompt, answer in there.held_out)]
     real = [f"{prompt}\n{answer}" for prompt, answer in there.real]
     leaks = checks.leaked(whole, judged_on, real) | checks.leaked(prompts, judged_on, real)
     copies = checks.nearest(whole, real) >= checks.ALIKE
@@ -245,10 +257,6 @@ def _note(lake: Lake, state: State, workflow: str, done: Synthesised, now: datet
         before = lake.read("ablations", days=(now.date(), now.date()), workflows=[workflow])
         together = pa.concat_tables([before, from_rows([row], schema.ABLATIONS)])
         lake.overwrite("ablations", together, day=now.date(), workflow=workflow)
-
-
-def _text(prompt: Sequence[Mapping[str, str]]) -> str:
-    return "\n".join(message["content"] for message in prompt)
 
 
 def _digest(told: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -147,10 +148,11 @@ def test_good_answers_are_kept_marked_and_used_up_to_the_cap(lived: Home) -> Non
 
 def test_only_what_helps_is_learned_from_and_never_more_than_its_share(lived: Home) -> None:
     share = lived.settings.synthetic_share
-    helpful = ran(lived, right)
+    assert not ran(lived, wrong, now=NOW - timedelta(minutes=1)).ablation.helps  # type: ignore[union-attr]
+    helpful = ran(lived, right)  # of the same prompts: what does not help stands in nobody's way
+    assert helpful.answered == 0
     assert helpful.ablation is not None
     assert helpful.ablation.low is not None
-    assert not ran(lived, wrong, now=NOW + timedelta(minutes=1)).ablation.helps  # type: ignore[union-attr]
     assert helpful.ablation.helps
     assert cycle.training_set(lived, DAY).synthetic == 0  # of the cycle of the 5th nothing was made by then
     frozen = cycle.training_set(lived, DAY + timedelta(days=1))
@@ -162,6 +164,37 @@ def test_only_what_helps_is_learned_from_and_never_more_than_its_share(lived: Ho
     made = [row for row in rows if row["kind"] == using.KIND]
     assert len(made) == frozen.synthetic
     assert all(row["answer"] == right(row["prompt"][0]["content"], 0) for row in made)
+
+
+def test_what_a_run_that_helps_has_answered_is_not_answered_again(lived: Home) -> None:
+    first = ran(lived, right)
+    before = lived.lake.read("synthetic").num_rows
+    server = Server(right)
+    with serving(server.app()) as address:
+        writes = Endpoint(f"{address}/v1", "sk-secret", "big", WORKFLOW)
+        later = NOW + timedelta(minutes=1)
+        second = synthesise(lived.settings, lived.lake, lived.state, WORKFLOW, (DAY, DAY), writes, now=later)
+    assert (second.answered, second.parents, second.written) == (first.parents, 0, 0)
+    assert server.asked == []
+    assert lived.lake.read("synthetic").num_rows == before
+
+
+def test_two_runs_that_help_and_answer_the_same_prompt_teach_it_once(lived: Home) -> None:
+    """As two that ran at the same time, or before runs left out what was answered."""
+    done = ran(lived, right)
+    for name in ("synthetic", "ablations"):
+        there = lived.lake.read(name)
+        again = there.set_column(there.column_names.index("run"), "run", [["again"] * there.num_rows])
+        if name == "synthetic":
+            ids = [f"z{n}" for n in range(there.num_rows)]
+            again = again.set_column(there.column_names.index("synthetic_id"), "synthetic_id", [ids])
+        day = there["day"][0].as_py()
+        lived.lake.overwrite(name, pa.concat_tables([there, again.cast(there.schema)]), day=day, workflow=WORKFLOW)
+    days, cutoff = (DAY, DAY), NOW + timedelta(days=1)
+    assert using.helping(lived.lake, days, cutoff).num_rows == 2 * done.kept
+    rows = using.rows_for(lived.settings, lived.lake, lived.state, days, cutoff, real=10_000).to_pylist()
+    assert len(rows) == done.kept
+    assert len({row["prompt"][0]["content"] for row in rows}) == done.kept
 
 
 def test_a_set_with_too_many_synthetic_rows_is_not_frozen(lived: Home, tmp_path: Any) -> None:
@@ -210,7 +243,7 @@ def test_a_server_that_refuses_leaves_nothing_and_its_words_are_not_told(lived: 
 
 
 def test_what_has_an_erased_parent_goes_and_is_not_written_afterwards(lived: Home) -> None:
-    done = ran(lived, right)
+    done = ran(lived, wrong)  # does not help, so that the same prompts are answered again below
     rows = lived.lake.read("synthetic").to_pylist()
     names = {pseudonym(f"person-{n}", lived.settings.secret("pseudonym")): f"person-{n}" for n in range(61)}
     who = rows[0]["employee"]
@@ -227,5 +260,6 @@ def test_what_has_an_erased_parent_goes_and_is_not_written_afterwards(lived: Hom
         return right(prompt, turn)
 
     late = ran(lived, erased_meanwhile, now=NOW + timedelta(hours=1))
+    assert late.parents > 0
     assert (late.written, late.gone, late.kept) == (3 * late.parents, 3 * late.parents, 0)
     assert lived.lake.read("synthetic").num_rows == len(left)
