@@ -5,7 +5,7 @@ distribution it is drawn from is learned of all workers (empirical Bayes), so th
 like the average and one with three hundred like himself. They differ in what makes people wrong *together*, which
 Dawid-Skene takes for chance and is sure of the wrong label for it:
 
-- `difficulty`: some tasks are harder, for everybody (GLAD's likelihood, with the difficulty integrated out);
+- `difficulty`: some tasks are harder, for everybody (after GLAD, with the difficulty integrated out);
 - `opinion`: each task has its own distribution of what a reader says, around the truth's;
 - `torn`: a task pulls readers to one other label, more or less.
 
@@ -51,10 +51,11 @@ Model = Callable[[Answers], Fitted]
 def difficulty(answers: Answers) -> Fitted:
     """A worker of skill `a` is right on a task of difficulty `x` with log odds `a exp(-x) - log(labels - 1)`.
 
-    At no skill, or on a hopeless task, that is chance; below, the worker is believed in reverse. The likelihood is
-    GLAD's (Whitehill et al., NeurIPS 2009, eq. 1, for more than two labels), where `x` is a point estimate; here skill
-    and difficulty are normal with learned variance, on grids, the difficulty is summed out and the skill averaged over
-    (mean-field variational Bayes). With no variance of difficulty it is the hierarchical one-coin model.
+    At no skill, or on a hopeless task, that is chance; below, the worker is believed in reverse. After GLAD (Whitehill
+    et al., NeurIPS 2009, eq. 1), whose log odds are `a exp(-x)` for any number of labels, with `x` a point estimate:
+    `log(labels - 1)`, which makes no skill chance, is ours. Skill and difficulty are normal with learned variance, on
+    grids, the difficulty is summed out and the skill averaged over (mean-field variational Bayes). With no variance of
+    difficulty it is the hierarchical one-coin model.
     """
     from scipy.special import expit, log_expit
 
