@@ -37,6 +37,7 @@ NOT_REACHED: Final = (
     "backups, copies and snapshots of the home, its file system's free blocks, a database's WAL archive and replicas",
     "weights of models: versions that learned from erased rows are tagged, nothing is trained from them any more",
     "texts of other people that speak of this person, and texts that the organisation gave (corpus, benchmark)",
+    "accounts and answers in Label Studio, files of answers: delete them there; read again, they are set aside",
     "what telemetry, a reverse proxy or an upstream model server were sent and keep",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from loop import schema
 from loop.collect.events import pseudonyms
+from loop.collect.files import ERASED, stone
 from loop.config import Settings
 from loop.errors import BadInputError
 from loop.label.tasks import Kind
@@ -17,6 +18,40 @@ from loop.state import State, audit
 
 DAILY_MINUTES: Final = 24 * 60
 """Nobody here shares out what is labelled elsewhere, so nothing is limited here."""
+NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
+
+def bury(connection: sa.Connection, settings: Settings, names: Iterable[str]) -> None:
+    """Note pseudonyms as erased: what is read again elsewhere, or sent again, is not to come back."""
+    query = sa.text(
+        "INSERT INTO event_index (event_id, content, landing_id) SELECT unnest(CAST(:stones AS text[])), :erased, '' "
+        "ON CONFLICT DO NOTHING"
+    )
+    connection.execute(query, {"stones": [_stone(settings, name) for name in names], "erased": ERASED})
+
+
+def erased(settings: Settings, state: State, people: Iterable[str]) -> dict[str, datetime]:
+    """Of people, by their ids: who was erased, and before when what they said is not to be stored.
+
+    That is when they were asked in anew, and for whoever was not, the end of time.
+    """
+    names = {person: pseudonyms(person, settings) for person in people}
+    stones = {_stone(settings, name): name for some in names.values() for name in some}
+    annotators = state.tables["annotators"]
+    with state.engine.connect() as connection:
+        query = sa.text("SELECT event_id FROM event_index WHERE event_id = ANY(:stones)")
+        gone = {stones[key] for key in connection.execute(query, {"stones": list(stones)}).scalars()}
+        which = annotators.c.annotator.in_(sorted(stones.values()))
+        joined = dict(connection.execute(sa.select(annotators.c.annotator, annotators.c.joined_at).where(which)).all())
+    return {
+        person: max((joined[name] for name in some if name in joined), default=NEVER)
+        for person, some in names.items()
+        if gone.intersection(some)
+    }
+
+
+def _stone(settings: Settings, name: str) -> str:
+    return stone(settings, f"annotator:{name}")
 
 
 def enlist(  # noqa: PLR0913 - by keyword, one a column

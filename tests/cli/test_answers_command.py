@@ -83,6 +83,7 @@ def test_without_gold_there_is_no_accuracy_and_what_is_broken_is_on_stderr(loop:
         (("agreement",), "expected --input FILE, or --workflow"),
         (("benchmark", "FILE"), "expected a judge"),
         (("import", "FILE", "--kind", "span"), "--kind: expected one of preference, rating, category"),
+        (("import", "FILE", "--day", "2062-01-05"), "--day: expected one that has begun, got 2062-01-05"),
         (("import", "FILE", "--kind", "preference"), "columns called first and second"),
         (("agreement", "--input", "FILE", "--slice", "page"), "--slice: expected a column of the file"),
         (("agreement", "--input", "FILE", "--level", "ordinal"), "--options, the labels in their order, for x, y, z"),

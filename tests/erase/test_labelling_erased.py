@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +14,17 @@ from loop.collect.events import pseudonym
 from loop.erase import Kind, Report, retain, run
 from loop.erase.subject import subject
 from loop.home import Home
-from loop.label import annotators, gold, tasks
+from loop.label import annotators, gold, outside, tasks
+from loop.label.aggregate import importing
+from loop.label.aggregate.public import Format, load
 from loop.label.annotations import Annotation, record
 from loop.label.gold import Verdict
+from loop.label.studio.pull import pull
+from loop.label.studio.push import push
 from loop.label.tasks import Kind as Task
 from loop.label.tasks import Origin
 from loop.lake import from_rows
+from tests.label.studio.memory import Memory
 from tests.rows import DAY, decision, event, land
 
 ANNA, BEN, EVE = "anna-4711", "ben-0815-labels", "eve-2300-labels"
@@ -154,3 +160,38 @@ def test_what_is_older_than_it_may_be_kept_takes_along_what_was_said_of_it(home:
     assert [row["label_task_id"] for row in held(home, "gold")] == ["f" * 32]
     assert held(home, "annotations") == held(home, "appeals") == []
     assert len(held(home, "annotators")) == 2
+
+
+def test_who_was_erased_does_not_come_back_from_a_label_studio_that_has_the_answers_still(home: Home) -> None:
+    there = Memory()
+    there.people = {1: BEN, 2: EVE}
+    tasks.add(home.lake, home.state, [question(home, 5, None)])
+    push(home.settings, home.lake, home.state, there, now=datetime.now(UTC))
+    ((task,),) = there.held.values()
+    for person in (1, 2):
+        outside.enlist(home.settings, home.state, person=there.people[person], source="studio", author="lead")
+        there.answer(task, person, datetime.now(UTC), choices=["bad"])
+    assert pull(home.settings, home.lake, home.state, there).recorded.new == 2
+    assert erase(home, BEN).removed["state/annotations"] == 1
+    for _ in range(2):
+        again = pull(home.settings, home.lake, home.state, there, whole=True)
+        assert (again.answers, again.set_aside, again.recorded.repeated) == (2, {"erased": 1}, 1)
+    assert [row["annotator"] for row in held(home, "annotations")] == [name(home, EVE)]
+    outside.enlist(home.settings, home.state, person=BEN, source="studio", author="lead")  # asked in anew
+    assert pull(home.settings, home.lake, home.state, there, whole=True).set_aside == {"erased": 1}
+    there.answer(task, 1, datetime.now(UTC), choices=["good"])
+    fresh = pull(home.settings, home.lake, home.state, there, whole=True)
+    assert (fresh.recorded.new, fresh.older, +fresh.recorded.uncounted) == (1, 1, {})
+
+
+def test_who_was_erased_does_not_come_back_with_the_old_file(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text(f"worker,task,label\n{BEN},t1,bad\n{EVE},t1,good\n{BEN},t2,good\n")
+    told = {"day": DAY, "workflow": "comms", "options": ["bad", "good"], "author": "lead"}
+    for new, refused in ((3, {}), (0, {"erased": 2})):
+        done = importing.store(home.settings, home.lake, home.state, load(path, Format.ANSWERS), **told)
+        assert (done.new, done.refused, done.rows) == (new, refused, 3)
+        assert [line for line, why in done.problems if why == "erased"] == ([2, 4] if refused else [])
+        if not refused:
+            erase(home, BEN)
+    assert {row["annotator"] for row in [*held(home, "annotators"), *held(home, "annotations")]} == {name(home, EVE)}

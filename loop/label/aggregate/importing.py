@@ -60,7 +60,7 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
 
     What the file does not say of a task is its name and the labels that occur: give `options` where the file will grow,
     for a task of other options is another task. A raw worker's id becomes a pseudonym, and texts are masked as they are
-    everywhere in the home.
+    everywhere in the home. What somebody said who was erased is set aside.
 
     Raises:
         BadInputError: an annotator was removed, a task is not of its kind, or the day is to come.
@@ -88,7 +88,9 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
         for worker in dict.fromkeys(rows.worker[i] for i in kept)
     }
     done.annotators = len(names)
-    _tell_erased(done, sorted(set(rows.line) - {rows.line[i] for i in kept}))
+    left = sorted(set(range(len(rows.worker))).difference(kept))
+    done.refused.update(["erased"] * len(left))
+    done.problems += [(rows.line[i], "erased") for i in left]
     made = [
         Annotation(
             asked[rows.task[i]]["label_task_id"],
@@ -104,12 +106,6 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
     done.gold = _gold(state, collection, asked, author)
     assert done.rows == done.new + done.repeated + done.changed + done.refused.total(), "a row was lost"
     return done
-
-
-def _tell_erased(done: Imported, lines: Sequence[int]) -> None:
-    """Set aside what an erased person said: it is not to come back."""
-    done.refused.update(["erased"] * len(lines))
-    done.problems += [(line, "erased") for line in lines]
 
 
 def _record(  # noqa: PLR0913 - what is stored, where, and how it is told

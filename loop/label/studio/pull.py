@@ -20,6 +20,7 @@ from loop import schema
 from loop.collect.events import pseudonyms
 from loop.config import Settings
 from loop.errors import LoopError
+from loop.label import outside
 from loop.label.annotations import Action, Annotation, Recorded, record
 from loop.label.studio import forms
 from loop.label.studio.push import ours
@@ -111,11 +112,17 @@ class _People:
             known = set(connection.execute(sa.select(table.c.annotator).where(table.c.annotator.in_(every))).scalars())
         # Under an older key somebody may be known already; who is not is told by the current one.
         self._names = {user: next((n for n in some if n in known), some[0]) for user, some in names.items()}
+        self._settings, self._state, self._addresses = settings, state, users
 
     def __getitem__(self, user: Any) -> str | None:
         if isinstance(user, dict):
             user = user.get("id")
         return self._names.get(user)
+
+    def erased(self) -> dict[str, datetime]:
+        """By pseudonym: before when what an erased person said is not to be stored. As it is now, not at the start."""
+        gone = outside.erased(self._settings, self._state, self._addresses.values())
+        return {self._names[user]: gone[address] for user, address in self._addresses.items() if address in gone}
 
 
 def _store(  # noqa: PLR0913, PLR0917 - what a page is read with
@@ -128,6 +135,7 @@ def _store(  # noqa: PLR0913, PLR0917 - what a page is read with
     asked = _asked(lake, [task["meta"]["label_task_id"] for task in sent])
     known = {row["label_task_id"]: row for row in asked.to_pylist()}
     stored = _stored(state, [task["meta"]["label_task_id"] for task in sent])
+    erased = people.erased()
     found: list[Annotation] = []
     for task in sent:
         row = known.get(task["meta"]["label_task_id"])
@@ -139,8 +147,10 @@ def _store(  # noqa: PLR0913, PLR0917 - what a page is read with
             done.set_aside["what was shown was changed there"] += len(given)
         else:
             found += _of_task(task, row, stored.get(task["meta"]["pushed"], []), people, find, done)
-    if found:
-        _add(done.recorded, record(state, asked, found))
+    kept = [one for one in found if one.annotator not in erased or one.answered_at >= erased[one.annotator]]
+    done.set_aside.update(["erased"] * (len(found) - len(kept)))
+    if kept:
+        _add(done.recorded, record(state, asked, kept))
 
 
 def _of_task(  # noqa: PLR0913, PLR0917 - what a task is read with

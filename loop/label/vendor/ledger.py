@@ -32,7 +32,7 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A file that came back. `rows == new + repeated + changed + unknown + late + broken`."""
+    """A file that came back. `rows == new + repeated + changed + unknown + late + broken + erased`."""
 
     number: int
     sha256: str

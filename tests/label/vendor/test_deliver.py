@@ -16,6 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop.collect.events import pseudonym
+from loop.erase import Kind as Subject
+from loop.erase import run
+from loop.erase.subject import subject
 from loop.errors import BadInputError
 from loop.home import Home
 from loop.label import acceptance, annotations, tasks
@@ -242,3 +245,14 @@ def accounted(content: bytes, suffix: str, rows: int | None = None) -> tuple[lis
     assert all(line.label in OPTIONS and line.item in ITEMS for line in good)
     assert all(line.answered_at is None or line.answered_at.tzinfo is UTC for line in good)
     return good, done
+
+
+def test_a_worker_who_was_erased_does_not_come_back_with_the_file(home: Home, tmp_path: Path) -> None:
+    filled(home, others=2)
+    done, batch, _ = exported(home, tmp_path / "out")
+    path = answered(batch, tmp_path / "answers.csv")
+    assert take(home, batch, path) == {"rows": done.sent, "new": done.sent}
+    run.erase(home, subject(home.settings, Subject.EMPLOYEE, "acme/w1"), reason="request 17", author="dpo")
+    assert take(home, batch, path) == {"rows": done.sent, "erased": done.sent}
+    assert stored(home) == []
+    assert home.state.arrow("annotators").num_rows == 0
