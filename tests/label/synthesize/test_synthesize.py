@@ -72,11 +72,12 @@ class Server:
 
 
 @pytest.fixture
-def lived(home: Home) -> Home:
+def lived(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     """Two teams paint one half of the things and accept what they are shown; a third team has the other half.
 
     There, who is of the training side has rejected everything, and who is held out has written what is right.
     """
+    monkeypatch.setenv("LOOP_SECRET_PSEUDONYM", "5e" * 32)  # by the names that it makes people are held out
     draw, rows = random.Random(0), []
     key = home.settings.secret("pseudonym")
     for n in range(450):
