@@ -214,7 +214,10 @@ def _scored(
 
 
 def taught(rows: list[dict[str, Any]], said: list[list[tuple[str, str]]], how: str) -> pa.Table:
-    """Labelled pairs: either side preferred, with what is believed of that; ties and neither teach nothing."""
+    """Labelled pairs: either side preferred, with what is believed of that; ties and neither teach nothing.
+
+    An item that is believed both ways is two mirrored pairs of one `who`, which `scorers.fit` counts as one item.
+    """
     belief = _beliefs(said, how)
     found = [
         {"asked": row["asked"], "preferred": row[one], "other": row[other], "weight": believed[one]}
@@ -300,8 +303,14 @@ def table(out: Path) -> str:
     labels = {
         how: np.array([np.mean([r["arms"]["random"]["by labels"][how] for r in of]) for of in found]) for how in LABELS
     }
-    lines += ["", "| labels of the random arm | utility | less majority, 95 % |", "|---|---|---|"]
-    lines += [f"| {how} | {u.mean():.3f} | {interval(u - labels['majority'])} |" for how, u in labels.items()]
+    lines += [
+        "",
+        "| labels of the random arm | utility | less majority, 95 % | less votes, 95 % |",
+        "|---|---|---|---|",
+    ]
+    for how, u in labels.items():
+        less = " | ".join(interval(u - labels[other]) for other in ("majority", "votes"))
+        lines.append(f"| {how} | {u.mean():.3f} | {less} |")
     return "\n".join(lines)
 
 

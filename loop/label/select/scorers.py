@@ -29,7 +29,8 @@ PROMPT_WORDS: Final = 24
 RIDGE: Final = 1.0
 """Precision of the prior on each weight, whose mean is 0."""
 RARE: Final = 2
-"""A feature that fewer pairs have is left out: of free text that is most, and they tell nothing of other texts."""
+"""A feature that fewer items have is left out: of free text that is most, and they tell nothing of other texts.
+Pairs of one prompt and cluster are one item: who holds both sides of a pair has said nothing twice."""
 STEPS: Final = 20
 TOLERANCE: Final = 1e-3
 """Change of a margin, in logits, below which it is settled."""
@@ -91,8 +92,10 @@ class Committee:
 def fit(pairs: Pairs, *, seed: int, members: int = MEMBERS, ridge: float = RIDGE) -> Committee:
     """A committee that learned from the pairs. With one member, there is no bootstrap: all that is known is in it."""
     features = differences(pairs.prompt, pairs.preferred, pairs.other)
-    met = np.bincount(features.indices, minlength=BUCKETS)
-    features = features[:, np.flatnonzero(met >= min(RARE, len(pairs)))]
+    items = _items(pairs)
+    met = np.bincount((items @ abs(features)).indices, minlength=BUCKETS)
+    common = np.flatnonzero(met >= min(RARE, items.shape[0]))
+    features = features[:, common]
     alike = (features @ features.T).toarray().astype(np.float64) / ridge
     weights = np.zeros((BUCKETS, members), np.float32)
     rng = np.random.default_rng([seed, 4])
@@ -103,8 +106,17 @@ def fit(pairs: Pairs, *, seed: int, members: int = MEMBERS, ridge: float = RIDGE
         used = np.flatnonzero(weight > 0)
         share = np.zeros(len(pairs))
         share[used] = mode(alike[np.ix_(used, used)], weight[used])
-        weights[met >= min(RARE, len(pairs)), k] = features.T @ share / ridge
+        weights[common, k] = features.T @ share / ridge
     return Committee(weights)
+
+
+def _items(pairs: Pairs) -> csr_matrix:
+    """Which pairs are of which item; items by n."""
+    prompt = np.asarray(pairs.prompt.dictionary_encode().indices, np.int64)
+    both = np.stack([pairs.cluster, prompt])
+    kinds, item = np.unique(both, axis=1, return_inverse=True)
+    n = len(pairs)
+    return csr_matrix((np.ones(n, np.float32), (item.ravel(), np.arange(n))), shape=(kinds.shape[1], n))
 
 
 def mode(covariance: Reals, weight: Reals) -> Reals:

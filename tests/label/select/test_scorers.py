@@ -64,6 +64,18 @@ def test_the_same_seed_gives_the_same_committee_and_pairs_of_no_weight_say_nothi
     assert not fit(pairs([]), seed=5).weights.any()
 
 
+def test_a_pair_that_is_held_both_ways_does_not_make_its_words_common() -> None:
+    once = ("write about cats", "say zebra", "say walrus")
+    rows = [*told(20), once, (once[0], once[2], once[1])]
+    asked, preferred, other = (pa.array([row[i] for row in rows]) for i in range(3))
+    weight = np.array([1.0] * 20 + [0.9, 0.1])
+    prompt, text = pa.array([once[0]]), pa.array(["zebra"])
+    item = np.array([*range(20), 20, 20])
+    assert fit(Pairs(asked, preferred, other, weight, item), seed=0).score(prompt, text).tolist() == [0.0]
+    two = np.arange(22)  # two who say so make them common
+    assert fit(Pairs(asked, preferred, other, weight, two), seed=0).score(prompt, text)[0] > 0.1
+
+
 def test_the_mode_is_that_of_the_plain_regression() -> None:
     features = RNG.normal(size=(40, 6))
     weight = RNG.uniform(0.1, 2.0, 40)
