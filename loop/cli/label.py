@@ -110,7 +110,8 @@ def prongs(workflow: _Workflow, first: _From = None, last: _To = None, json: boo
     if json:
         output.emit_json({"workflow": name, "currency": currency, **told, "sources": rows})
         return
-    columns = ["source", "answers", "people", "cost", "pairs", "agreement", "low", "high", "on_gold", "gain_per_cost"]
+    columns = ["source", "answers", "people", "cost", "pairs", "cost_of_pairs", "agreement", "low", "high", "on_gold"]
+    columns += ["gain_per_cost"]
     _show(f"{name}: cost in {currency}; {found.held_out} held-out preferences", columns, rows)
 
 
