@@ -44,8 +44,8 @@ DECISIONS = 4_000
 DAYS = 8
 PROMPTS = 300
 CANDIDATES = 16
-GRID = (125, 250, 500, 1_000, 2_000, 4_000)
-"""Decisions at which the floor's curve is known."""
+GRID = (8, 16, 31, 62, 125, 250, 500, 1_000, 2_000, 4_000)
+"""Decisions at which the floor's curve is known. Of what the fewest teach as well it is known only that it is less."""
 ANSWERS = 250
 """Answers of annotators that are exchanged for decisions."""
 
@@ -192,8 +192,10 @@ def table(found: Sequence[dict[str, Any]], decision_cost: float, pay: float) -> 
         lines.append(f"| {source}, above the floor | {' | '.join(cells)} | |")
     rates = [one["worth"] for one in found]
     least = sum(rate <= GRID[0] / ANSWERS for rate in rates)
-    mean, low, high = interval(np.log(rates))
-    lines += ["", f"One answer is worth {np.exp(mean):.2f} decisions ({np.exp(low):.2f} to {np.exp(high):.2f}),"]
+    mean, low, high = (float(np.exp(end)) for end in interval([float(np.log(rate)) for rate in rates]))
+    # where a world's rate is only bounded from above, so is the mean, and an interval of it would be of nothing
+    told = f"at most {mean:.2f} decisions" if least else f"{mean:.2f} decisions ({low:.2f} to {high:.2f})"
+    lines += ["", f"One answer is worth {told}, median {np.median(rates):.2f},"]
     lines += [f"at {ANSWERS} answers; by world {', '.join(f'{rate:.2f}' for rate in rates)}."]
     lines += [f"In {least} worlds {GRID[0]} decisions, the fewest tried, teach as much already: there it is less."]
     return "\n".join(lines)
