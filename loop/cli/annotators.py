@@ -169,7 +169,7 @@ def _show(
             one["kind"],
             one["characters"],
             one["seconds"],
-            f"{one['low']:.0f} to {one['high']:.0f}",
+            None if one["low"] is None else f"{one['low']:.0f} to {one['high']:.0f}",
             one["answers"],
             one["floor"],
         ]

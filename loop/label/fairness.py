@@ -20,13 +20,15 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from loop.label import gold
-from loop.label.annotations import FUNCTION, Action
+from loop.label.annotations import FUNCTION, WORDS, Action
 from loop.label.annotators import annotators
 from loop.label.queue import IDLE_SECONDS
 from loop.label.tasks import Kind
 from loop.lake import Lake
 from loop.state import State
 
+CUMULATIVE: Final = ("studio", "vendor")
+"""Sources that tell with each version the time of all of them."""
 LEAST: Final = 10
 """Of fewer people, or of fewer known answers of a person, nothing is told about conduct."""
 RECENT: Final = 200
@@ -54,59 +56,74 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Time:
-    """How long a task takes, in seconds, with a 95 % interval of the median."""
+    """How long a task takes, in seconds."""
 
     seconds: float
-    low: float
-    high: float
+    """Median."""
+    mean: float
+    """What is paid for: the slow answers are somebody's time too."""
+    low: float | None
+    high: float | None
+    """95 % interval of the median, over people's medians; None where they are fewer than six."""
     answers: int
     """Of that kind and length; 0: it is what is assumed, drawn to what the kind's other lengths take."""
 
 
 class Times:
-    """Times by kind and length of the texts: medians of log seconds, over what reading alone would take.
+    """Times by kind and length of the texts: medians of log seconds, and means of seconds, over what is assumed.
 
     A cell of few answers is drawn to its kind, and a kind of few to what was assumed, each as if by `PRIOR` answers.
     """
 
-    def __init__(self, kinds: Sequence[str] = (), chars: npt.ArrayLike = (), seconds: npt.ArrayLike = ()) -> None:
-        """Answers, shape (n,) each; `chars` of all texts that were to be read, `seconds` of one answer."""
-        names = np.asarray(kinds, dtype=object)
+    def __init__(
+        self,
+        kinds: Sequence[str] = (),
+        chars: npt.ArrayLike = (),
+        seconds: npt.ArrayLike = (),
+        people: Sequence[str] = (),
+    ) -> None:
+        """Answers, shape (n,) each; `chars` of all texts that were to be read, `seconds` of one answer, and whose."""
+        names, who = np.asarray(kinds, dtype=object), np.asarray(people, dtype=object)
         long = np.asarray(chars, dtype=np.float64)
         spent = np.asarray(seconds, dtype=np.float64)
         sound = np.isfinite(spent) & (spent > 0)
-        names, long, spent = names[sound], long[sound], np.minimum(spent[sound], IDLE_SECONDS)
+        names, long, who = names[sound], long[sound], who[sound]
+        spent = np.minimum(spent[sound], IDLE_SECONDS)
         over = np.log(spent) - np.log([_assumed(kind, of) for kind, of in zip(names, long, strict=True)])
         bins = np.searchsorted(EDGES, long, side="right")
-        self._kinds = {kind: _drawn(over[names == kind], 0.0, SPREAD) for kind in Kind}
-        self._cells = {
-            (kind, cell): (*_drawn(inside, *self._kinds[kind][:2]), len(inside))
-            for kind in Kind
-            for cell in range(len(EDGES) + 1)
-            for inside in [over[(names == kind) & (bins == cell)]]
-        }
+        self._cells: dict[tuple[str, int], tuple[float, float, tuple[float, float] | None, int]] = {}
+        for kind in Kind:
+            middle, ratio = _drawn(over[names == kind], 0.0, math.exp(SPREAD**2 / 2))
+            for cell in range(len(EDGES) + 1):
+                inside = (names == kind) & (bins == cell)
+                medians = [float(np.median(over[inside & (who == one)])) for one in sorted(set(who[inside]))]
+                found = *_drawn(over[inside], middle, ratio), median_interval(medians), int(inside.sum())
+                self._cells[kind, cell] = found
 
     def of(self, kind: str, chars: int) -> Time:
         """How long a task of that kind takes whose texts have so many characters."""
-        middle, spread, answers = self._cells[Kind(kind), int(np.searchsorted(EDGES, chars, side="right"))]
-        log = math.log(_assumed(kind, chars)) + middle
-        # A median's standard error is 1.2533 of a mean's; what was assumed makes nothing surer than its answers do.
-        half = 1.96 * 1.2533 * spread / math.sqrt(max(answers, PRIOR))
-        return Time(math.exp(log), math.exp(log - half), math.exp(log + half), answers)
+        middle, ratio, ends, answers = self._cells[Kind(kind), int(np.searchsorted(EDGES, chars, side="right"))]
+        whole = _assumed(kind, chars)
+        # What was assumed, and people of many answers, may draw the median out of the interval, which then is wider.
+        low, high = (
+            (None, None)
+            if ends is None
+            else (whole * math.exp(min(ends[0], middle)), whole * math.exp(max(ends[1], middle)))
+        )
+        return Time(whole * math.exp(middle), whole * ratio, low, high, answers)
 
 
 def _assumed(kind: str, chars: float) -> float:
     return _SETTING_OUT[Kind(kind)] + chars / READING
 
 
-def _drawn(values: Floats, to: float, spread: float) -> tuple[float, float]:
-    """Median and robust spread (1.4826 MAD) of values, drawn to what is believed without them."""
-    n = len(values)
+def _drawn(logs: Floats, median: float, mean: float) -> tuple[float, float]:
+    """Median of logarithms and mean of what they are of, drawn to what is believed without them."""
+    n = len(logs)
     if not n:
-        return to, spread
-    median = float(np.median(values))
-    own = 1.4826 * float(np.median(np.abs(values - median)))
-    return (n * median + PRIOR * to) / (n + PRIOR), math.sqrt((n * own**2 + PRIOR * spread**2) / (n + PRIOR))
+        return median, mean
+    told = float(np.median(logs)), float(np.exp(logs).mean())
+    return (n * told[0] + PRIOR * median) / (n + PRIOR), (n * told[1] + PRIOR * mean) / (n + PRIOR)
 
 
 def characters(tasks: pa.Table) -> npt.NDArray[np.int64]:
@@ -124,12 +141,42 @@ def characters(tasks: pa.Table) -> npt.NDArray[np.int64]:
     return total
 
 
+def _worked(said: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether a version is work of its own, of a table of `annotations`.
+
+    It is none where it says what the version before says, as where that counts from now on. Of `CUMULATIVE` sources the
+    last version holds the time of all.
+    """
+    other = said.alias()
+    whole = said.c.source.in_(CUMULATIVE)
+    later = sa.and_(
+        whole,
+        other.c.source == said.c.source,
+        other.c.version > said.c.version,
+        other.c.action != Action.UNDO.value,
+    )
+    again = sa.and_(
+        ~whole,
+        other.c.version == said.c.version - 1,
+        *(other.c[name].is_not_distinct_from(said.c[name]) for name in WORDS),
+    )
+    same = sa.and_(other.c.label_task_id == said.c.label_task_id, other.c.annotator == said.c.annotator)
+    return ~sa.exists(sa.select(1).select_from(other).where(same, sa.or_(later, again)))
+
+
+def _spent(said: sa.FromClause, *where: sa.ColumnElement[bool]) -> sa.ColumnElement[float]:
+    """Seconds of work, added up. SQL's LEAST passes over a null, so that what has no time would take the longest."""
+    capped = sa.func.sum(sa.func.least(said.c.seconds, IDLE_SECONDS)).filter(said.c.seconds.is_not(None), *where)
+    return sa.func.coalesce(capped, 0.0)
+
+
 def times(lake: Lake, state: State) -> Times:
     """Times as the last answers of everybody have them. What it costs grows with people, not with history."""
     people, said = state.tables["annotators"], state.tables["annotations"]
     last = (
-        sa.select(said.c.label_task_id, said.c.day, said.c.workflow, said.c.seconds)
+        sa.select(said.c.label_task_id, said.c.day, said.c.workflow, said.c.seconds, said.c.annotator)
         .where(said.c.annotator == people.c.annotator, said.c.action == Action.ANSWER.value, said.c.seconds > 0)
+        .where(_worked(said))
         .order_by(said.c.answered_at.desc())
         .limit(RECENT)
         .lateral()
@@ -137,7 +184,7 @@ def times(lake: Lake, state: State) -> Times:
     with state.engine.connect() as connection:
         rows = connection.execute(sa.select(last).select_from(people.join(last, sa.true()))).all()
     about = _about(lake, rows)
-    found = [(*about[row.label_task_id], row.seconds) for row in rows if row.label_task_id in about]
+    found = [(*about[row.label_task_id], row.seconds, row.annotator) for row in rows if row.label_task_id in about]
     return Times(*zip(*found, strict=True)) if found else Times()
 
 
@@ -202,12 +249,12 @@ def own(state: State, lake: Lake, annotator: str, *, settled: datetime) -> Own:
     query = sa.select(
         sa.func.count().filter(said.c.action == Action.ANSWER.value),
         sa.func.count().filter(said.c.action == Action.SKIP.value),
-        sa.func.coalesce(sa.func.sum(sa.func.least(said.c.seconds, IDLE_SECONDS)), 0.0),
+        _spent(said),
         sa.func.min(said.c.answered_at),
-    ).where(mine)
+    ).where(mine, _worked(said))
     recent = (
         sa.select(said.c.label_task_id, said.c.day, said.c.seconds)
-        .where(mine, said.c.action == Action.ANSWER.value, said.c.seconds > 0)
+        .where(mine, said.c.action == Action.ANSWER.value, said.c.seconds > 0, _worked(said))
         .order_by(said.c.answered_at.desc())
         .limit(RECENT)
     )
@@ -267,13 +314,16 @@ def people(state: State, *, floor: float | None, now: datetime | None = None) ->
     now = now or datetime.now(UTC)
     midnight = datetime(now.year, now.month, now.day, tzinfo=UTC)
     said = state.tables["annotations"]
-    spent = sa.func.coalesce(sa.func.sum(sa.func.least(said.c.seconds, IDLE_SECONDS)), 0.0)
-    today = sa.func.coalesce(
-        sa.func.sum(sa.func.least(said.c.seconds, IDLE_SECONDS)).filter(said.c.answered_at >= midnight), 0.0
+    query = (
+        sa.select(
+            said.c.annotator,
+            sa.func.count().filter(said.c.action == Action.ANSWER.value),
+            _spent(said),
+            _spent(said, said.c.answered_at >= midnight),
+        )
+        .where(_worked(said))
+        .group_by(said.c.annotator)
     )
-    query = sa.select(
-        said.c.annotator, sa.func.count().filter(said.c.action == Action.ANSWER.value), spent, today
-    ).group_by(said.c.annotator)
     with state.engine.connect() as connection:
         done = {who: (answers, seconds / 60, new / 60) for who, answers, seconds, new in connection.execute(query)}
     met: dict[str, list[bool]] = {}
@@ -312,7 +362,7 @@ def together(state: State) -> Together:
             sa.func.count().filter(said.c.action != Action.UNDO.value),
             sa.func.percentile_cont(0.5).within_group(said.c.seconds),
         )
-        .where(said.c.source != FUNCTION)
+        .where(said.c.source != FUNCTION, _worked(said))
         .group_by(said.c.annotator)
     )
     with state.engine.connect() as connection:
@@ -329,8 +379,8 @@ def together(state: State) -> Together:
 
 
 def pay(times_: Times, rate: float | None, kind: str, chars: int) -> float | None:
-    """What a task of that kind and length brings at a rate by the hour; None without one."""
-    return None if rate is None else rate * times_.of(kind, chars).seconds / 3600
+    """What a task of that kind and length brings at a rate by the hour, on average; None without one."""
+    return None if rate is None else rate * times_.of(kind, chars).mean / 3600
 
 
 def cells(times_: Times) -> list[tuple[str, str, Time, int]]:

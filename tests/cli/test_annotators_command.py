@@ -120,7 +120,7 @@ def test_what_is_told_of_people_is_in_no_order_of_merit_and_has_intervals(
     assert full["met_low"] == pytest.approx(0.722, abs=0.001), "Wilson's interval of ten of ten"
     assert (few["known"], few["met"], few["met_low"]) == (None, None, None)
     assert told["together"] == {"people": 2, "skipped": None, "seconds": None}
-    assert {"kind", "characters", "seconds", "low", "high", "answers", "floor"} == set(told["tasks"][0])
+    assert {"kind", "characters", "seconds", "mean", "low", "high", "answers", "floor"} == set(told["tasks"][0])
     code, out, _ = loop("annotators", "stats")
     assert code == 0
     assert "fewer" in out

@@ -459,8 +459,8 @@ def test_time_and_pay_are_told_against_the_floor(home: Home, running: Running) -
     running.front.labelling.settings = settings
     ann = enter(running, join(home, pay_per_hour=36.0))
     told = " ".join(ann.text.split())
-    assert "A task like this takes about 8 s: 0.085 EUR at your 36.00 an hour" in told
-    assert "(the floor of 12.00 an hour is 0.028)" in told
+    assert "A task like this takes about 11 s on average: 0.11 EUR at your 36.00 an hour" in told
+    assert "(the floor of 12.00 an hour is 0.036)" in told
     assert "of 240 min today" in told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -38,21 +39,21 @@ def question(n: int, **given: Any) -> dict[str, Any]:
 def test_without_answers_a_task_takes_what_is_assumed() -> None:
     time = Times().of("category", 200)
     assert time.seconds == pytest.approx(5 + 200 / 20)
-    assert time.low < time.seconds < time.high
-    assert time.answers == 0
+    assert time.mean == pytest.approx(15 * math.exp(0.7**2 / 2)), "of a lognormal, that is more than the median"
+    assert (time.low, time.high, time.answers) == (None, None, 0)
 
 
 def test_many_answers_outweigh_what_was_assumed_and_few_do_not() -> None:
     truth = 40.0
     errors = []
     for n in (0, 1, 10, 100, 1000):
-        time = Times(["category"] * n, [100] * n, [truth] * n).of("category", 100)
+        time = Times(["category"] * n, [100] * n, [truth] * n, ["ann"] * n).of("category", 100)
         errors.append(abs(math.log(time.seconds / truth)))
         assert time.answers == n
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.01
     # one answer moves the kind and the cell by one in eleven each, in logarithms
-    one = Times(["category"], [100], [truth]).of("category", 100).seconds
+    one = Times(["category"], [100], [truth], ["ann"]).of("category", 100).seconds
     kind = math.log(truth / 10) / (1 + PRIOR)
     assert math.log(one / 10) == pytest.approx((math.log(truth / 10) + PRIOR * kind) / (1 + PRIOR))
 
@@ -60,27 +61,48 @@ def test_many_answers_outweigh_what_was_assumed_and_few_do_not() -> None:
 def test_the_median_is_not_moved_by_pages_left_open_nor_by_what_is_no_time() -> None:
     rng = np.random.default_rng(3)
     spent = rng.lognormal(math.log(30), 0.3, 300)
-    clean = Times(["rating"] * 300, [100] * 300, spent).of("rating", 100)
+    who = [f"p{n % 15}" for n in range(303)]
+    clean = Times(["rating"] * 300, [100] * 300, spent, who[:300]).of("rating", 100)
     spent[:30] = 80_000.0
-    dirty = Times(["rating"] * 303, [100] * 303, [*spent, 0.0, -5.0, math.nan]).of("rating", 100)
+    dirty = Times(["rating"] * 303, [100] * 303, [*spent, 0.0, -5.0, math.nan], who).of("rating", 100)
     assert dirty.seconds == pytest.approx(clean.seconds, rel=0.1)
+    assert clean.low is not None
+    assert clean.high is not None
     assert clean.low < 30 < clean.high
     assert dirty.answers == 300
+    assert dirty.mean > 100, "what is paid is the time that counts, and that is fifteen minutes of such a page"
 
 
 def test_a_length_nobody_met_follows_its_kind() -> None:
-    slow = Times(["span"] * 200, [100] * 200, [2 * (20 + 5)] * 200)
+    slow = Times(["span"] * 200, [100] * 200, [2 * (20 + 5)] * 200, ["ann"] * 200)
     assert slow.of("span", 10_000).seconds == pytest.approx(2 * (20 + 500), rel=0.05)
     assert slow.of("category", 100).seconds == pytest.approx(10)
 
 
-def test_the_interval_covers_the_median() -> None:
+def test_the_interval_covers_the_median_also_where_people_differ_more_than_their_answers() -> None:
     rng = np.random.default_rng(0)
-    hits = 0
+    hits, who = 0, [f"p{n // 20}" for n in range(240)]
     for _ in range(400):
-        time = Times(["rating"] * 60, [100] * 60, rng.lognormal(math.log(11), 0.5, 60)).of("rating", 100)
-        hits += time.low <= 11 <= time.high
+        own = np.repeat(rng.lognormal(math.log(30), 0.5, 12), 20)
+        time = Times(["rating"] * 240, [100] * 240, own * rng.lognormal(0, 0.3, 240), who).of("rating", 100)
+        assert time.low is not None
+        assert time.high is not None
+        hits += time.low <= 30 <= time.high
     assert hits / 400 >= 0.93
+
+
+def test_of_fewer_than_six_people_there_is_no_interval_however_much_they_answer() -> None:
+    for people, told in ((5, False), (6, True)):
+        who = [f"p{n % people}" for n in range(300)]
+        time = Times(["rating"] * 300, [100] * 300, [20.0] * 300, who).of("rating", 100)
+        assert (time.low is not None) is told
+
+
+def test_pay_is_of_the_mean_which_the_slow_answers_raise() -> None:
+    spent = [10.0] * 900 + [100.0] * 100
+    times = Times(["category"] * 1_000, [100] * 1_000, spent, ["ann"] * 1_000)
+    assert times.of("category", 100).seconds == pytest.approx(10)
+    assert fairness.pay(times, 3600.0, "category", 100) == pytest.approx(19, rel=0.01)
 
 
 def test_characters_are_those_of_prompt_and_texts() -> None:
@@ -171,12 +193,40 @@ def test_a_person_sees_their_own_figures_and_nobody_elses(room: Room) -> None:
     assert (pace.kind, pace.answers, pace.seconds, pace.low, pace.high) == ("category", 8, 40.0, 40.0, 40.0)
 
 
+@pytest.mark.parametrize("source", ["page", "studio", "vendor", "import"])
+def test_what_only_begins_or_ceases_to_count_is_no_work_of_its_own(room: Room, source: str) -> None:
+    ann, row = room.join("ann", pay_per_hour=60.0), room.rows[0]
+    said = Annotation(row["label_task_id"], ann, NINE, source, label="a", shown_at=NINE, seconds=60.0, counts=False)
+    for given in (said, replace(said, counts=True), said):
+        assert record(room.home.state, from_rows([row], schema.LABEL_TASKS), [given]).repeated == 0
+    (told,) = fairness.people(room.home.state, floor=None, now=NINE)
+    assert (told.answers, told.minutes, told.minutes_today, told.earned) == (1, 1.0, 1.0, 1.0)
+    own = fairness.own(room.home.state, room.home.lake, ann, settled=NINE)
+    assert (own.answers, own.minutes, [pace.answers for pace in own.pace]) == (1, 1.0, [1])
+    assert fairness.times(room.home.lake, room.home.state).of("category", 100).answers == 1
+
+
+@pytest.mark.parametrize(("source", "minutes", "answers"), [("page", 5, 3), ("studio", 3, 1), ("vendor", 3, 1)])
+def test_times_of_versions_add_up_but_where_the_last_holds_them_all(
+    room: Room, source: str, minutes: int, answers: int
+) -> None:
+    """Label Studio's time of an answer grows with each change of it."""
+    ann, row = room.join("ann"), room.rows[0]
+    given = [("a", 60.0), ("b", 60.0), ("a", 180.0), (None, None)]
+    for n, (label, seconds) in enumerate(given):
+        at, action = NINE + timedelta(minutes=n), Action.ANSWER if label else Action.UNDO
+        said = Annotation(row["label_task_id"], ann, at, source, action=action, label=label, seconds=seconds)
+        record(room.home.state, from_rows([row], schema.LABEL_TASKS), [said])
+    (told,) = fairness.people(room.home.state, floor=None, now=NINE)
+    assert (told.answers, told.minutes) == (answers, minutes)
+
+
 def test_times_are_of_the_last_answers_of_each(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fairness, "RECENT", 5)
     room.say(room.join("ann"), 12)
     room.say(room.join("ben"), 3)
     assert fairness.times(room.home.lake, room.home.state).of("category", 100).answers == 8
-    assert fairness.pay(Times(), 36.0, "category", 100) == pytest.approx(0.1)
+    assert fairness.pay(Times(), 36.0, "category", 100) == pytest.approx(0.1 * math.exp(0.7**2 / 2))
     assert fairness.pay(Times(), None, "category", 100) is None
 
 
