@@ -92,6 +92,7 @@ def test_nothing_starts_by_itself() -> None:
         "spooled": "STOPPED",
         "enough_preferences": "STOPPED",
         "panel_answered": "STOPPED",
+        "tasks_answered": "STOPPED",
     }
 
 
