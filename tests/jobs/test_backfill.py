@@ -32,7 +32,7 @@ from tests.rows import DAY, decision, event, land, ordinary_day
 
 pytestmark = pytest.mark.slow
 DAYS = [DAY + timedelta(days=n) for n in range(3)]
-ASSETS = ("interactions", "quarantine", "demonstrations", "preferences")
+ASSETS = ("interactions", "quarantine", "demonstrations", "preferences", "unpaired", "edits")
 SMALL = {"NEW_PREFERENCES": "50", "BASE_STEPS": "4", "SFT_STEPS": "3", "DPO_STEPS": "2"}
 PATIENCE = 300.0
 
