@@ -24,8 +24,8 @@ Batch = Annotated[str, typer.Argument(help="Its id, which the export showed and 
 
 @vendor.command("plan")
 def plan(
-    acceptable: Annotated[float, typer.Option(help="Error rate that is good enough.")] = 0.05,
-    limiting: Annotated[float, typer.Option(help="Error rate that is too bad.")] = 0.15,
+    acceptable: Annotated[float, typer.Option(help="Rate of wrong items that is good enough.")] = 0.05,
+    limiting: Annotated[float, typer.Option(help="Rate of wrong items that is too bad.")] = 0.15,
     producer: Annotated[float, typer.Option(help="Risk that a good delivery is turned down.")] = 0.05,
     consumer: Annotated[float, typer.Option(help="Risk that a bad one is taken.")] = 0.10,
     json: bool = output.Json,
@@ -54,8 +54,8 @@ def export(  # noqa: PLR0913, PLR0917 - one an option
     due: Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="Deadline, UTC.")],
     most: Annotated[int | None, typer.Option(min=1, help="Tasks at most, drawn at random; by default all.")] = None,
     price: Annotated[float | None, typer.Option(min=0.0, help="Of an accepted answer.")] = None,
-    acceptable: Annotated[float, typer.Option(help="Error rate that is good enough.")] = 0.05,
-    limiting: Annotated[float, typer.Option(help="Error rate that is too bad.")] = 0.15,
+    acceptable: Annotated[float, typer.Option(help="Rate of wrong items that is good enough.")] = 0.05,
+    limiting: Annotated[float, typer.Option(help="Rate of wrong items that is too bad.")] = 0.15,
     producer: Annotated[float, typer.Option(help="Risk that a good delivery is turned down.")] = 0.05,
     consumer: Annotated[float, typer.Option(help="Risk that a bad one is taken.")] = 0.10,
     harmful: Annotated[bool, typer.Option(help="Send tasks with a warning too, with the warning.")] = False,
@@ -125,7 +125,10 @@ def import_(
 
 @vendor.command("accept")
 def accept(batch: Batch, json: bool = output.Json) -> None:
-    """Take what came back of a batch, or turn it down (exit code 1), by its answers to the known items."""
+    """Take what came back of a batch, or turn it down (exit code 1), by its answers to the known items.
+
+    When all of it has come: what comes after it was turned down is looked at no more.
+    """
     from loop.label.vendor.judge import judge
 
     settings = config.load()

@@ -163,7 +163,7 @@ class Pool:
         for part in sorted(changed):
             rows = self._rows(part)
             ids = rows["label_task_id"].to_pylist()
-            told = self._standing(ids)
+            told = standing_of(self.state, ids)
             wanted = rows["wanted"].to_pylist()
             kept = known.keys() | self._today(ids)
             open_ = [told.get(key, 0) < of or key in kept for key, of in zip(ids, wanted, strict=True)]
@@ -171,7 +171,7 @@ class Pool:
             answers |= told
         tasks = {task.label_task_id: task for part in parts.values() for task in part}
         if counts:
-            answers = self._standing(list(tasks))
+            answers = standing_of(self.state, list(tasks))
         of: dict[tuple[str, str, bool], list[tuple[Rank, Task]]] = defaultdict(list)
         for task in tasks.values():
             if answers.get(task.label_task_id, 0) >= task.wanted:
@@ -214,17 +214,18 @@ class Pool:
         with self.state.engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
-    def _standing(self, ids: Sequence[str]) -> dict[str, int]:
-        """How many answers of people stand and count, by task; those of labelling functions are none of theirs."""
-        said = self.state.tables["annotations"]
-        found: dict[str, int] = {}
-        for start in range(0, len(ids), _PIECE):
-            asked = said.c.label_task_id == sa.any_(sa.cast(list(ids[start : start + _PIECE]), _TEXTS))
-            stands = standing(said, asked, said.c.source != FUNCTION)
-            query = sa.select(stands.c.label_task_id, sa.func.count()).group_by(stands.c.label_task_id)
-            with self.state.engine.connect() as connection:
-                found |= {key: int(count) for key, count in connection.execute(query)}
-        return found
+
+def standing_of(state: State, ids: Sequence[str]) -> dict[str, int]:
+    """How many answers of people stand and count, by task; those of labelling functions are none of theirs."""
+    said = state.tables["annotations"]
+    found: dict[str, int] = {}
+    for start in range(0, len(ids), _PIECE):
+        asked = said.c.label_task_id == sa.any_(sa.cast(list(ids[start : start + _PIECE]), _TEXTS))
+        stands = standing(said, asked, said.c.source != FUNCTION)
+        query = sa.select(stands.c.label_task_id, sa.func.count()).group_by(stands.c.label_task_id)
+        with state.engine.connect() as connection:
+            found |= {key: int(count) for key, count in connection.execute(query)}
+    return found
 
 
 def _rank(ranked: tuple[Rank, Task]) -> Rank:

@@ -86,10 +86,18 @@ def test_a_batch_goes_out_comes_back_and_is_decided_on(loop: Command, settings: 
     good = answered(batch, tmp_path / "good.csv")
     again = told(loop, "vendor", "import", batch.batch_id, str(good))
     assert (again["changed"], again["repeated"]) == (PLAN.allowed + 1, out["sent"] - PLAN.allowed - 1)
+    verdict = told(loop, "vendor", "accept", batch.batch_id, code=1)
+    assert (verdict["wrong"], verdict["answers"]) == (PLAN.allowed + 1, out["sent"])  # as when it was turned down
+    options = ("--vendor", "bolt", *options[2:])
+    out = told(loop, "vendor", "export", str(tmp_path / "anew"), *options)
+    assert (out["sent"], out["known"]) == (20 + PLAN.inspected, PLAN.inspected)
+    batch = ledger.load(settings, out["batch_id"])
+    told(loop, "vendor", "import", batch.batch_id, str(answered(batch, tmp_path / "anew.csv")))
     verdict = told(loop, "vendor", "accept", batch.batch_id)
     assert (verdict["accepted"], verdict["wrong"], verdict["answers"]) == (True, 0, out["sent"])
-    (row,) = told(loop, "vendor", "status")["batches"]
-    assert (row["batch"], row["deliveries"], row["verdict"]) == (batch.batch_id, 2, "accepted")
+    first, last = told(loop, "vendor", "status")["batches"]
+    assert (first["deliveries"], first["verdict"]) == (2, "rejected")
+    assert (last["batch"], last["deliveries"], last["verdict"]) == (batch.batch_id, 1, "accepted")
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,10 @@ from datetime import datetime
 from random import Random, SystemRandom
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from loop.config import Settings
 from loop.errors import LoopError
 from loop.label import tasks
-from loop.label.annotations import FUNCTION, standing
+from loop.label.pool import standing_of
 from loop.label.studio import hook
 from loop.label.studio.forms import Form, data
 from loop.label.studio.rest import Rest
@@ -82,7 +80,7 @@ def push(  # noqa: PLR0913 - by keyword
     done = Pushed()
     with processes.locked(settings, "studio-push.lock", patience=10.0):
         rows = tasks.read(lake, days=days, workflows=workflows).to_pylist()
-        answered = _answered(state, [row["label_task_id"] for row in rows])
+        answered = standing_of(state, [row["label_task_id"] for row in rows])
         wanted: dict[Form, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
             if why := _left_out(row, answered, now, kinds=kinds, harmful=harmful):
@@ -144,15 +142,6 @@ def _left_out(
     if row["harm"] is not None and not harmful:
         return "harmful"
     return "answered" if answered.get(row["label_task_id"], 0) >= row["wanted"] else None
-
-
-def _answered(state: State, label_task_ids: Sequence[str]) -> dict[str, int]:
-    """How many answers of people stand and count, by task; those of labelling functions are none of theirs."""
-    said = state.tables["annotations"]
-    stands = standing(said, said.c.label_task_id.in_(label_task_ids), said.c.source != FUNCTION)
-    query = sa.select(stands.c.label_task_id, sa.func.count()).group_by(stands.c.label_task_id)
-    with state.engine.connect() as connection:
-        return {str(task): int(count) for task, count in connection.execute(query)}
 
 
 def _there(rest: Rest, project: int) -> dict[str, int]:

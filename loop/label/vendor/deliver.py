@@ -141,12 +141,17 @@ def _record(state: State, asked: pa.Table, batch: Batch, found: Sequence[Annotat
     return told
 
 
-def answers(state: State, batch: Batch) -> list[dict[str, Any]]:
-    """The last word of each worker on each task that came with this batch and in time: rows of `annotations`."""
+def answers(state: State, batch: Batch, *, until: int | None = None) -> list[dict[str, Any]]:
+    """The last word of each worker on each task that came with this batch and in time: rows of `annotations`.
+
+    Args:
+        until: the last delivery that is looked at; None: all are.
+    """
     table = state.tables["annotations"]
     wanted = sorted({item.label_task_id for item in batch.items.values()})
     mine = table.c.source_id.startswith(f"{batch.batch_id}/", autoescape=True)
-    late = [str(delivery.number) for delivery in batch.deliveries if delivery.late]
+    every = batch.deliveries
+    late = [str(one.number) for one in every if one.late or one.number > (len(every) if until is None else until)]
     in_time = sa.func.split_part(table.c.source_id, "/", 3).not_in(late)
     query = (
         sa.select(table)

@@ -19,7 +19,8 @@ from loop.config import Settings
 from loop.errors import BadInputError
 from loop.label import gold, tasks
 from loop.label.acceptance import Plan
-from loop.label.tasks import CHOSEN, Kind
+from loop.label.pool import standing_of
+from loop.label.tasks import CHOSEN, Kind, Origin
 from loop.label.vendor import ledger
 from loop.label.vendor.ledger import Batch, Item
 from loop.lake import Lake
@@ -86,13 +87,18 @@ def export(  # noqa: PLR0913 - by keyword
     found = tasks.read(lake, workflows=[workflow]).to_pylist()
     with state.engine.connect() as connection:
         right = gold.latest(connection, state)
-    had = {item.label_task_id for batch in ledger.batches(settings) if batch.vendor == vendor for item in _all(batch)}
+    answered = standing_of(state, [row["label_task_id"] for row in found])
+    had = {task for batch in ledger.batches(settings) if batch.vendor == vendor for task in _all(batch)}
     done = Exported(f"b{secrets.token_hex(6)}")
     known: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
     for row in found:
-        is_gold = row["label_task_id"] in right and right[row["label_task_id"]].hidden
-        if why := _left_out(row, kind, now, had, harmful=harmful, is_gold=is_gold, again=again):
+        known_as = right.get(row["label_task_id"])
+        is_gold = known_as is not None and known_as.hidden
+        why = _left_out(row, kind, now, had, harmful=harmful, is_gold=is_gold, again=again)
+        if not is_gold and why is None:
+            why = _needless(row, answered, known=known_as is not None)
+        if why is not None:
             done.left_out[why] += 1
         else:
             (known if is_gold else others).append(row)
@@ -142,8 +148,8 @@ def _check(folder: Path, kind: Kind, due_at: datetime, now: datetime, vendor: st
         raise BadInputError("vendor: expected a name of 1 to 100 printable characters")
 
 
-def _all(batch: Batch) -> list[Item]:
-    return list(batch.items.values())
+def _all(batch: Batch) -> list[str]:
+    return [item.label_task_id for item in batch.items.values()]
 
 
 def _left_out(  # noqa: PLR0913 - what is asked of a task
@@ -159,12 +165,20 @@ def _left_out(  # noqa: PLR0913 - what is asked of a task
     told = {
         "of another kind": row["kind"] != kind,
         "shows images, which are not sent": bool(row["images"]),
+        "of a benchmark": row["origin"] == Origin.BENCHMARK,
         "harmful": row["harm"] is not None and not harmful,
         "known, and the vendor had it before": is_gold and not again and row["label_task_id"] in had,
         "the vendor has it already": not is_gold and row["label_task_id"] in had,
         "after its deadline": not is_gold and row["due_at"] is not None and row["due_at"] <= now,
     }
     return next((why for why, holds in told.items() if holds), None)
+
+
+def _needless(row: Mapping[str, Any], answered: Mapping[str, int], *, known: bool) -> str | None:
+    """Why nobody need be paid for an answer; None where somebody must."""
+    if known:
+        return "known, and not hidden"
+    return "has its answers" if answered.get(row["label_task_id"], 0) >= row["wanted"] else None
 
 
 def _batch(

@@ -27,7 +27,10 @@ from loop.state import State, audit
 def judge(  # noqa: PLR0913 - by keyword
     settings: Settings, lake: Lake, state: State, batch_id: str, *, now: datetime, author: str
 ) -> Verdict:
-    """Decide on all that came back of a batch so far.
+    """Decide on all that came back of a batch so far; once it was turned down, on what had come by then alone.
+
+    Looked at again with every change of the answers, any vendor would pass in the end: the risks are of one look. So
+    what changes a rejection is a known answer that is corrected.
 
     A known item is wrong where at least half of its answers are, and where none came in time: what is hard cannot be
     left out. One whose task was erased, or whose answer is known no more, is inspected no more.
@@ -38,14 +41,15 @@ def judge(  # noqa: PLR0913 - by keyword
     with ledger.changing(settings, batch_id) as batch:
         asked = tasks_of(lake, batch)
         there = set(asked["label_task_id"].to_pylist())
-        in_time = [row for row in answers(state, batch) if row["label_task_id"] in there]
+        until = _until(batch)
+        in_time = [row for row in answers(state, batch, until=until) if row["label_task_id"] in there]
         if not in_time:
             raise BadInputError(f"nothing of batch {batch_id} came back in time: there is nothing to decide on")
         with state.engine.connect() as connection:
             right = {name: known.label for name, known in gold.latest(connection, state).items()}
         items = _inspected(batch, in_time, right, there)
         found = inspect(batch.plan, len(items), sum(item["wrong"] for item in items))
-        evidence = {**asdict(found), "plan": asdict(batch.plan), "items": items}
+        evidence = {**asdict(found), "plan": asdict(batch.plan), "items": items, "deliveries": until}
         verdict = Verdict(found.accepted, now, author, len(in_time), evidence)
         again = [replace(_annotation(row), counts=found.accepted) for row in in_time]
         if not found.accepted:  # also what a worker contradicted since it was taken counts no more
@@ -59,6 +63,16 @@ def judge(  # noqa: PLR0913 - by keyword
         with state.transaction() as connection:
             audit(connection, action, batch_id, author, {**numbers, "answers": len(in_time)})
     return verdict
+
+
+def _until(batch: Batch) -> int:
+    """The last delivery that is looked at: all of them, or what was when it was turned down and not taken since."""
+    until = len(batch.deliveries)
+    for verdict in reversed(batch.verdicts):
+        if verdict.accepted:
+            break
+        until = verdict.evidence.get("deliveries", until)
+    return until
 
 
 def _inspected(

@@ -12,8 +12,9 @@ import pytest
 
 from loop.errors import BadInputError
 from loop.home import Home
-from loop.label import acceptance, tasks
-from loop.label.tasks import Kind
+from loop.label import acceptance, gold, outside, tasks
+from loop.label.annotations import Annotation, record
+from loop.label.tasks import Kind, Origin
 from loop.label.vendor import ledger
 from tests.label.vendor.batches import DUE, NOW, PERSON, PLAN, category, exported, filled, known, preference
 
@@ -117,6 +118,34 @@ def test_what_is_not_sent_is_told(home: Home, tmp_path: Path) -> None:
     assert len(lines) == done.sent == 3 + PLAN.inspected
     _, _, lines = exported(home, tmp_path / "warned", vendor="bolt", harmful=True)
     assert [line["warning"] for line in lines if "warning" in line] == ["insults"]
+
+
+def test_nobody_is_paid_for_what_is_known_or_has_its_answers_and_no_benchmark_leaves_the_house(
+    home: Home, tmp_path: Path
+) -> None:
+    filled(home, others=5)
+    answered, begun, told = (category(n, wanted=2) for n in range(200, 203))
+    bench = category(203, origin=Origin.BENCHMARK, event_id=None, employee=None)
+    hidden = category(204, origin=Origin.BENCHMARK, event_id=None, employee=None)
+    tasks.add(home.lake, home.state, [answered, begun, told, bench, hidden])
+    gold.put(home.state, told, label="fine", reason="known in the imported file", author="lead", hidden=False)
+    known(home, [hidden], "fine")
+    for row, people in ((answered, "xy"), (begun, "x")):
+        for person in people:
+            name = outside.enlist(home.settings, home.state, person=person, source="import", author="lead")
+            said = Annotation(row["label_task_id"], name, NOW, "import", label="spam")
+            assert record(home.state, tasks.read(home.lake), [said]).new == 1
+    done, batch, _ = exported(home, tmp_path / "out")
+    assert dict(done.left_out) == {
+        "has its answers": 1,
+        "known, and not hidden": 1,
+        "of a benchmark": 2,
+        "not drawn": 0,
+        "known, not needed": PLAN.inspected,
+    }
+    sent = {item.label_task_id for item in batch.items.values()}
+    assert begun["label_task_id"] in sent
+    assert not sent & {row["label_task_id"] for row in (answered, told, bench, hidden)}
 
 
 @pytest.mark.parametrize(

@@ -126,19 +126,38 @@ def test_once_turned_down_nothing_counts_also_not_what_was_corrected_since_it_wa
     assert (again.accepted, again.answers, again.evidence["wrong"]) == (False, done.sent, PLAN.allowed + 1)
     assert (counting(home), len(stored(home))) == (0, versions)  # the same verdict stores nothing more
     take(home, batch, good)
-    assert decide(home, batch).accepted
-    assert counting(home) == done.sent
+    assert not decide(home, batch).accepted  # once turned down it is looked at no more
+    assert counting(home) == 0
 
 
-def test_of_several_answers_to_a_known_item_half_must_not_be_wrong(home: Home, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "wrong"), [(2, PLAN.allowed + 1), (3, 0)])
+def test_of_several_answers_to_a_known_item_half_must_not_be_wrong(
+    home: Home, tmp_path: Path, workers: int, wrong: int
+) -> None:
     filled(home)
     done, batch, _ = exported(home, tmp_path / "out")
-    for worker, wrong in (("w1", PLAN.allowed + 1), ("w2", 0)):
-        take(home, batch, answered(batch, tmp_path / "answers.csv", wrong=wrong, worker=worker))
-    assert decide(home, batch).evidence["wrong"] == PLAN.allowed + 1
-    take(home, batch, answered(batch, tmp_path / "answers.csv", worker="w3"))
+    for n in range(workers):
+        said = PLAN.allowed + 1 if n == 0 else 0
+        take(home, batch, answered(batch, tmp_path / "answers.csv", wrong=said, worker=f"w{n}"))
     verdict = decide(home, batch)
-    assert (verdict.evidence["wrong"], verdict.answers, counting(home)) == (0, 3 * done.sent, 3 * done.sent)
+    assert (verdict.evidence["wrong"], verdict.answers) == (wrong, workers * done.sent)
+    assert counting(home) == (0 if wrong else workers * done.sent)
+
+
+def test_once_turned_down_nothing_that_comes_later_is_looked_at(home: Home, tmp_path: Path) -> None:
+    rows = {row["label_task_id"]: row for row in filled(home)}
+    done, batch, _ = exported(home, tmp_path / "out")
+    take(home, batch, answered(batch, tmp_path / "answers.csv", wrong=PLAN.allowed + 1))
+    first = decide(home, batch)
+    for worker in ("w1", "w2", "w3"):  # changed, and outvoted
+        take(home, batch, answered(batch, tmp_path / "again.csv", worker=worker))
+        again = decide(home, batch)
+        assert (again.accepted, again.answers, again.evidence["items"]) == (False, done.sent, first.evidence["items"])
+    assert counting(home) == 0
+    wrong = next(item for item in first.evidence["items"] if item["wrong"])
+    gold.put(home.state, rows[wrong["label_task_id"]], label="spam", reason="appeal upheld", author="lead")
+    assert decide(home, batch).accepted
+    assert counting(home) == done.sent
 
 
 def test_fewer_known_items_keep_the_consumers_risk_or_decide_nothing(home: Home, tmp_path: Path) -> None:
