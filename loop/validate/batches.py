@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import pairwise
@@ -107,10 +107,15 @@ def extend(settings: Settings, lake: Lake, state: State, day: date, workflow: st
             put(lake, Kind.EVENTS, (day, workflow), good, fresh)
 
 
-def rows_of(lake: Lake, day: date, workflow: str) -> pa.Table:
-    """The rows of a partition as the batch that was last made of it has them; what was brought since is left out."""
-    rows = lake.read("interactions", days=(day, day), workflows=[workflow])
-    return rows.filter(pc.not_equal(rows["batch"], ""))
+def rows_of(lake: Lake, day: date, workflow: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a partition as the batch that was last made of it has them; what was brought since is left out.
+
+    Args:
+        columns: only these, `batch` among them.
+    """
+    rows = lake.read("interactions", days=(day, day), workflows=[workflow], columns=columns)
+    mine = pc.not_equal(rows["batch"], "")
+    return rows if pc.all(mine, min_count=0).as_py() else rows.filter(mine)  # a copy of a day's texts is a gigabyte
 
 
 def digest_of(rows: pa.Table | duckdb.DuckDBPyConnection, day: date, workflow: str) -> str:

@@ -20,14 +20,20 @@ from loop.state import State
 from loop.validate import signal_content, signal_peers
 from loop.validate import signal_evidence as judging
 from loop.validate.batches import rows_of
-from loop.validate.signal import GROUP, Group, Signals, believed, judge
+from loop.validate.signal import GROUP, Group, Signals, believed, weigh
 from loop.validate.signal_evidence import STATISTICS, Evidence
-from loop.validate.signal_features import ANSWER_BUCKETS
+from loop.validate.signal_features import ANSWER_BUCKETS, facts
 
 MEMORY: Final = timedelta(days=28)
 """How long what somebody did counts."""
 WORDS: Final = 64
 """Words of a person's day whose scores are kept."""
+_OF_ROWS: Final = ("event_id", "day", "workflow", "team", "batch")
+_READ: Final = (
+    *_OF_ROWS,
+    *("employee", "shown_at", "decision", "chosen", "dwell_ms", "reasons", "prompt", "candidates", "final_text"),
+)
+"""Columns of `interactions` from which the facts are made; `_OF_ROWS` are all that is asked of the rows afterwards."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,13 @@ def build(lake: Lake, state: State, day: date, workflow: str) -> Told:
 
 def _build(lake: Lake, state: State, day: date, workflow: str) -> Told:
     today, earlier = _rows(lake, state, day, workflow)
+    known = facts(pa.concat_tables([earlier, today]))
+    today, earlier = today.select(list(_OF_ROWS)), earlier.select(list(_OF_ROWS))  # the texts have been read
     rows = pa.concat_tables([earlier, today])
     first = pc.min(rows["day"]).as_py() if rows.num_rows else day
     before, people = _remembered(lake, day, first, workflow)
     gold = signal_peers.gold(lake, state, (day - MEMORY, day), workflow)
-    found = judge(rows, before=before, people=people, gold=gold)
+    found = weigh(rows, known, before=before, people=people, gold=gold)
     own = slice(earlier.num_rows, rows.num_rows)
     assert today.num_rows == len(found.weight[own]), "an interaction was lost"
     lake.overwrite("signals", signals_of(today, found, own), day=day, workflow=workflow)
@@ -100,7 +108,7 @@ def summary(found: Signals, own: slice, day: date | None = None) -> Told:
 
 def _rows(lake: Lake, state: State, day: date, workflow: str) -> tuple[pa.Table, pa.Table]:
     """The day's rows, and enough accepted ones of days before, whole days, for content to be learned from."""
-    today = rows_of(lake, day, workflow)
+    today = rows_of(lake, day, workflow, _READ)
     accepted = pa.array(sorted(state.accepted_digests(day - MEMORY, day)), pa.string())
     earlier: list[pa.Table] = []
     count = today.num_rows
@@ -108,10 +116,10 @@ def _rows(lake: Lake, state: State, day: date, workflow: str) -> tuple[pa.Table,
     for d in reversed(days):
         if count >= signal_content.MOST:
             break
-        rows = lake.read("interactions", days=(d, d), workflows=[workflow])
+        rows = lake.read("interactions", days=(d, d), workflows=[workflow], columns=_READ)
         earlier.insert(0, rows.filter(pc.is_in(rows["batch"], accepted)))
         count += earlier[0].num_rows
-    return today, pa.concat_tables([schema.INTERACTIONS.empty(), *earlier])
+    return today, pa.concat_tables([schema.INTERACTIONS.empty().select(list(_READ)), *earlier])
 
 
 def _remembered(lake: Lake, day: date, first: date, workflow: str) -> tuple[Evidence | None, list[str]]:

@@ -25,6 +25,8 @@ ANSWER_BUCKETS: Final = 256
 """Tokens are hashed into so many buckets; 0 is no token, and 1 stands in every prompt."""
 SAME: Final = 0.05
 """Intervals and times that differ by less (on the log scale) are regular: of human ones about one in twenty is."""
+_PIECE: Final = 100_000
+"""Rows whose words are taken apart at a time."""
 BURST: Final = 2.0
 """Seconds after one's last decision within which nobody has read the next suggestion."""
 
@@ -105,10 +107,14 @@ def facts(rows: pa.Table) -> Facts:
         numbered = rows.append_column("row_number", pa.array(np.arange(rows.num_rows), pa.int64()))
         connection.register("rows", numbered)
         found = connection.sql(_FACTS).to_arrow_table()
-        tokens = connection.sql(_TOKENS).to_arrow_table()
+        parts = []
+        for start in range(0, max(1, rows.num_rows), _PIECE):
+            connection.register("piece", numbered.slice(start, _PIECE))
+            parts.append(_tokens(connection.sql(_TOKENS).to_arrow_table()))
     finally:
         connection.close()
-    assert found.num_rows == tokens.num_rows == rows.num_rows, "an interaction was lost"
+    prompt, answers, final = (np.concatenate(part) for part in zip(*parts, strict=True))
+    assert found.num_rows == len(prompt) == rows.num_rows, "an interaction was lost"
     codes = rows["employee"].combine_chunks().dictionary_encode()
     flag = {name: _numbers(found, name).astype(bool) for name in _FLAGS}
     return Facts(
@@ -120,9 +126,18 @@ def facts(rows: pa.Table) -> Facts:
         item=_hashes(found, "item"),
         taken=_hashes(found, "taken"),
         logprob=_padded(found["logprobs"], CANDIDATES, np.float64, np.nan),
-        prompt=_padded(tokens["prompt"], TOKENS, np.int16, 0),
-        answers=np.stack([_as_sets(tokens[f"answer{i}"]) for i in range(CANDIDATES)], axis=1),
-        final=_as_sets(tokens["final"]),
+        prompt=prompt,
+        answers=answers,
+        final=final,
+    )
+
+
+def _tokens(found: pa.Table) -> tuple[NDArray[Any], ...]:
+    """Buckets of prompt, answers and edited text as matrices."""
+    return (
+        _padded(found["prompt"], TOKENS, np.int16, 0),
+        np.stack([_as_sets(found[f"answer{i}"]) for i in range(CANDIDATES)], axis=1),
+        _as_sets(found["final"]),
     )
 
 
@@ -237,5 +252,5 @@ _TOKENS: Final = f"""
 SELECT list_prepend(1, coalesce({_words("prompt[-1].content", last=True, buckets=PROMPT_BUCKETS, least=2)}, [])) AS prompt,
     {", ".join(_words(f"candidates[{i + 1}].text", last=False, buckets=ANSWER_BUCKETS, least=1) + f" AS answer{i}" for i in range(CANDIDATES))},
     CASE WHEN decision = 'modify' THEN {_words("final_text", last=False, buckets=ANSWER_BUCKETS, least=1)} END AS final
-FROM rows ORDER BY row_number
+FROM piece ORDER BY row_number
 """  # noqa: S608, E501
