@@ -418,7 +418,7 @@ def test_it_says_nothing_of_models_others_or_what_is_known(home: Home, running: 
     assert not any(word in page for page in pages for word in ("gold", "e-17", "p_x", "experts", "origin", "swapped"))
     changing = (
         r'[0-9a-f]{64}|[0-9a-f]{32}|2026-01-05[^"]*|(?:one|two) \d|[0-9]+ of [0-9]+ min'
-        r'|[0-9.]+ (?:s|min|answered|left)|value="[0-9.]+"'
+        r'|[0-9.]+ (?:s|min|answered|left)|value="[0-9.e-]+"'
     )
     changing += r'|<p class="note.*?</p>|<form method="post" action="/label/undo">.*?</form>'
     alike = {" ".join(re.sub(changing, "", page).split()) for page in pages[1:]}

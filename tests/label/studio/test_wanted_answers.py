@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from loop import schema
 from loop.home import Home
-from loop.label import annotators
+from loop.label import annotators, pool
 from loop.label.annotations import Annotation, record
-from loop.label.studio import push
 from loop.label.tasks import Kind
 from loop.lake import from_rows
 from tests.label.studio.studios import question
@@ -30,4 +29,4 @@ def test_only_answers_of_people_that_stand_are_answers(home: Home) -> None:
     ]
     for given, answers in ((said[:1], {}), (said[1:2], {key: 1}), (said[2:], {key: 1})):
         record(home.state, from_rows([row], schema.LABEL_TASKS), given)
-        assert push._answered(home.state, [key]) == answers
+        assert pool.standing_of(home.state, [key]) == answers
