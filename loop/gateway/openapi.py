@@ -75,7 +75,6 @@ _READY: Final[dict[str, Any]] = {
         "reasons": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 }
-_MANY: Final = {200: _ref(wire.Stored), 207: _ref(wire.Results)}
 _MODEL: Final = {
     "type": "object",
     "required": ["id", "object", "created", "owned_by"],

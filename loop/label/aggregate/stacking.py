@@ -129,13 +129,6 @@ def weigh(answers: Answers, *, seed: int = 0, folds: int = FOLDS) -> tuple[dict[
     return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}, loss
 
 
-def to_adjudicate(labels: SoftLabels) -> list[str]:
-    """Tasks that wait for one who decides, the least sure first."""
-    waiting = np.flatnonzero(labels.abstain)
-    order = waiting[np.argsort(labels.confidence[waiting], kind="stable")]
-    return [labels.answers.tasks[i] for i in order]
-
-
 def _sampled(answers: Answers, rng: np.random.Generator) -> Answers:
     """Whole tasks, drawn until they have `_SAMPLE` answers."""
     if len(answers) <= _SAMPLE:

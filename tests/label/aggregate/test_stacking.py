@@ -49,10 +49,6 @@ def test_the_task_that_divides_people_abstains_and_stays_divided() -> None:
     told = aggregate(made.answers)
     wrong = told.label != made.truth
     assert wrong[told.abstain].mean() > 4 * wrong[~told.abstain].mean()
-    assert stacking.to_adjudicate(told) == sorted(
-        (made.answers.tasks[i] for i in np.flatnonzero(told.abstain)),
-        key=lambda name: (told.confidence[made.answers.tasks.index(name)], made.answers.tasks.index(name)),
-    )
     assert told.probabilities[told.abstain].min() > 0
 
 
