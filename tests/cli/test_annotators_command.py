@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import pytest
 
 from loop import schema
-from loop.cli import main
-from loop.config import Settings
 from loop.home import Home
 from loop.label import gold, tasks
 from loop.label.annotations import Annotation, record
@@ -20,22 +17,6 @@ from loop.label.tasks import Kind, Origin
 from loop.lake import from_rows
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def loop(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loop", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def answered(loop: Command, *arguments: str) -> Any:

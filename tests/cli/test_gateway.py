@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from loop.cli import main
 from loop.config import Settings
 from loop.gateway.access import Gate, Refused
 from loop.home import open_home
@@ -19,22 +18,6 @@ from loop.services import session
 
 Command = Callable[..., tuple[int, str, str]]
 MAKE = ("token", "create", "--tool", "ads desk", "--workflow", "ads", "--scope", "suggest", "--scope", "feedback")
-
-
-@pytest.fixture
-def loop(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loop", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def answered(loop: Command, *arguments: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from loop.cli import main
 from loop.config import Settings
 from loop.home import open_home
 from loop.label.vendor import ledger
@@ -20,22 +18,6 @@ from tests.label.vendor.batches import PLAN, answered, filled
 Command = Callable[..., tuple[int, str, str]]
 RATES = ("--acceptable", "0.1", "--limiting", "0.4", "--producer", "0.1", "--consumer", "0.2")
 DUE = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"
-
-
-@pytest.fixture
-def loop(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loop", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def told(loop: Command, *arguments: str, code: int = 0) -> Any:
