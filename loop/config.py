@@ -5,16 +5,10 @@ Where things lie below the home is said here and nowhere else. Nothing here star
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import fcntl
 import json
 import os
-import secrets
-import stat
-import tempfile
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -28,7 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from loop.errors import BadInputError, LoopError
+from loop import keyring
+from loop.errors import BadInputError
 
 
 class Settings(BaseSettings):
@@ -313,63 +308,19 @@ class Settings(BaseSettings):
         return self.home
 
     def secret(self, name: str) -> bytes:
-        """The home's secret of that name: 32 random bytes, in a file of mode 600 made on first use.
-
-        `LOOP_SECRET_<NAME>` (hexadecimal, at least 16 bytes) is used instead where it is set. Everybody who asks at
-        once gets the same, for the file appears whole.
-
-        Raises:
-            BadInputError: the variable or the file does not hold hexadecimal digits.
-            LoopError: others than the owner may read the file.
-        """
-        variable = f"LOOP_SECRET_{name.upper()}"
-        if given := os.environ.get(variable):
-            return _secret_bytes(given, variable)
-        path = self.make_home() / "secrets" / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        if not path.exists():
-            with _fresh_secret(path) as fresh, contextlib.suppress(FileExistsError):  # somebody else was first
-                os.link(fresh, path)
-        return _read_secret(path)
+        """The home's secret of that name: see `keyring.secret`."""
+        return keyring.given(name) or keyring.secret(self.make_home() / "secrets", name)
 
     def ring(self, name: str) -> tuple[bytes, ...]:
-        """The secret of that name and those that it replaced, the newest first.
-
-        Raises: as `secret` does.
-        """
-        current = self.secret(name)
-        former = (_read_secret(path) for path in reversed(_retired(self.home / "secrets" / f"{name}.d")))
-        return (current, *(key for key in former if key != current))  # equal: a rotation was cut short
+        """The secret of that name and those that it replaced, the newest first: see `keyring.ring`."""
+        self.secret(name)  # made, with the home, where there is none
+        return keyring.ring(self.home / "secrets", name)
 
     def rotate(self, name: str) -> int:
-        """Replace the secret by a new one; the number under which the old one is kept, `secrets/<name>.d/<number>`.
-
-        Cut short at any point it leaves a secret that is in use and no key lost; done again it goes on from there.
-
-        Raises:
-            BadInputError: the secret comes from a variable, which only who sets it can change.
-        """
-        variable = f"LOOP_SECRET_{name.upper()}"
-        path = self.home / "secrets" / name
-        folder = path.with_name(f"{name}.d")
-        if os.environ.get(variable):
-            raise BadInputError(
-                f"{name} comes from {variable}: write its value to a new file {folder}/<number> of mode 600, one more "
-                "than the highest number there, and set the variable to another"
-            )
-        self.secret(name)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with _alone(folder):
-            current, former = self.secret(name), _retired(folder)
-            number = int(former[-1].name) if former else 0
-            if not former or _read_secret(former[-1]) != current:
-                number += 1
-                os.link(path, folder / str(number))
-                _sync(folder)
-            with _fresh_secret(path) as fresh:
-                fresh.replace(path)
-            _sync(path.parent)
-        return number
+        """Replace the secret by a new one: see `keyring.rotate`."""
+        if keyring.given(name) is None:
+            self.make_home()
+        return keyring.rotate(self.home / "secrets", name)
 
     def secret_text(self, name: str) -> str | None:
         """A secret that somebody else made, as the key of an upstream: what `LOOP_SECRET_<NAME>` holds, as it stands.
@@ -421,59 +372,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         return json.dumps(value)
     return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-@contextlib.contextmanager
-def _fresh_secret(beside: Path) -> Iterator[Path]:
-    """A file of mode 600 with a new secret, on disk, beside another; removed if it is still there at the end."""
-    handle, name = tempfile.mkstemp(dir=beside.parent, prefix=f".{beside.name}-")  # of mode 600
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.fsync(file.fileno())
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _retired(folder: Path) -> list[Path]:
-    """Files of the secrets that were replaced, the oldest first."""
-    found = (path for path in (folder.iterdir() if folder.is_dir() else ()) if path.name.isdecimal())
-    return sorted(found, key=lambda path: int(path.name))
-
-
-def _read_secret(path: Path) -> bytes:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise LoopError(f"{path}: expected mode 600, got {mode:o}; if nobody else has read it, chmod 600 it")
-    return _secret_bytes(path.read_text(), str(path))
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Whoever else wants the folder waits; the kernel lets go of it when we die."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _secret_bytes(text: str, where: str) -> bytes:
-    try:
-        given = bytes.fromhex(text.strip())
-    except ValueError:
-        given = b""
-    if len(given) < 16:
-        raise BadInputError(f"{where}: expected at least 32 hexadecimal digits (16 bytes), got something else")
-    return given
