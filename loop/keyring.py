@@ -1,18 +1,21 @@
 """Secrets of a home: 32 random bytes each in a file of mode 600, replaced without losing those from before.
 
-A variable `LOOP_SECRET_<NAME>` takes a file's place.
+A variable `LOOP_SECRET_<NAME>` takes a file's place. And the tokens that are given away: what one looks like.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import re
 import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from loop.errors import BadInputError, LoopError
 
@@ -86,6 +89,22 @@ def rotate(folder: Path, name: str) -> int:
             fresh.replace(path)
         _sync(path.parent)
     return number
+
+
+# -- tokens ---------------------------------------------------------------------------------------------------------
+
+TOKEN: Final = re.compile(r"loop_([0-9a-f]{12})_([0-9a-f]{64})")
+"""A token whole: its public half and its secret."""
+
+
+def token() -> tuple[str, str]:
+    """Public half and secret of a new token, `loop_<id>_<secret>`; of the secret only `hashed` is to be kept."""
+    return secrets.token_hex(6), secrets.token_hex(32)
+
+
+def hashed(secret: str) -> str:
+    """SHA-256, which suffices for 32 random bytes."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

@@ -7,12 +7,10 @@ gate knows every live token by heart, so that it answers without the database, a
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import math
 import re
-import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,9 +21,10 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from loop import schema
+from loop import keyring, schema
 from loop.config import Settings
 from loop.errors import BadInputError, LoopError
+from loop.keyring import TOKEN, hashed
 from loop.services import locate, processes
 from loop.state import METADATA, State, audit
 
@@ -34,8 +33,7 @@ SCOPES: Final = ("suggest", "feedback", "outcomes", "admin", "erase")
 PER_MINUTE: Final = 6_000
 """Requests a minute of a token that names no other rate."""
 
-_TOKEN: Final = re.compile(r"loop_([0-9a-f]{12})_([0-9a-f]{64})")
-_BEARER: Final = re.compile(rf"(?i:bearer) +{_TOKEN.pattern} *")
+_BEARER: Final = re.compile(rf"(?i:bearer) +{TOKEN.pattern} *")
 _MINUTE: Final = 60 * 10**9
 """In nanoseconds."""
 
@@ -96,7 +94,7 @@ def create(  # noqa: PLR0913 - by keyword, one a column
         raise BadInputError(f"tool: expected a name of 1 to 100 printable characters, got {tool[:100]!r}")
     if not 1 <= per_minute <= 10**9:
         raise BadInputError(f"per minute: expected 1 to 1,000,000,000 requests, got {per_minute}")
-    token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
+    token_id, secret = keyring.token()
     row = {
         "token_id": token_id,
         "tool": tool.strip(),
@@ -106,7 +104,7 @@ def create(  # noqa: PLR0913 - by keyword, one a column
         "per_minute": per_minute,
     }
     with state.transaction() as connection:
-        made = {"secret_hash": _hash(secret), "created_at": datetime.now(UTC), "created_by": author}
+        made = {"secret_hash": hashed(secret), "created_at": datetime.now(UTC), "created_by": author}
         connection.execute(sa.insert(state.tables["tokens"]).values(**row, **made))
         audit(connection, "token.create", token_id, author, {k: v for k, v in row.items() if k != "token_id"})
     return f"loop_{token_id}_{secret}"
@@ -126,7 +124,7 @@ def revoke(state: State, token_id: str, author: str) -> Token:
     Raises:
         BadInputError: there is no such token.
     """
-    if whole := _TOKEN.fullmatch(token_id.strip()):
+    if whole := TOKEN.fullmatch(token_id.strip()):
         token_id = whole[1]  # so that one that was found lying about can be ended as it was found
     table = state.tables["tokens"]
     with state.transaction(lock=f"token {token_id}") as connection:
@@ -167,10 +165,6 @@ def _token(row: Mapping[Any, Any]) -> Token:
     lists = {"workflows", "scopes", "purposes"}
     values: dict[str, Any] = {f.name: tuple(row[f.name]) if f.name in lists else row[f.name] for f in fields(Token)}
     return Token(**values)
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 # -- the gate ---------------------------------------------------------------------------------------------------------
@@ -271,8 +265,8 @@ class Gate:
         if self._read_at == -math.inf:
             raise Refused(503, "who may speak to this gateway is not known yet, its database is away", 5)
         live = self._live.get(given[1]) if given else None
-        expected = live.known.secret_hash if live else _hash("")
-        same = hmac.compare_digest(_hash(given[2] if given else ""), expected)
+        expected = live.known.secret_hash if live else hashed("")
+        same = hmac.compare_digest(hashed(given[2] if given else ""), expected)
         if live is None or given is None or not same:
             raise Refused(401, "expected the header `Authorization: Bearer loop_...` with a live token of this gateway")
         token = live.known.token

@@ -6,10 +6,7 @@ only a SHA-256 is kept. Who joins, leaves or gets a new token is noted in `audit
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -17,10 +14,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from loop import schema
+from loop import keyring, schema
 from loop.collect.events import pseudonyms
 from loop.config import Settings
 from loop.errors import BadInputError
+from loop.keyring import TOKEN, hashed
 from loop.label.tasks import Kind
 from loop.state import State, audit
 
@@ -31,8 +29,7 @@ DAILY_MINUTES: Final = 240
 DAILY_HARMFUL: Final = 30
 """Most harmful texts a day, of a person who agreed to see any."""
 
-_TOKEN: Final = re.compile(r"loop_([0-9a-f]{12})_([0-9a-f]{64})")
-_NOBODY: Final = hashlib.sha256(b"").hexdigest()
+_NOBODY: Final = hashed("")
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,12 @@ def add(  # noqa: PLR0913 - by keyword, one a column
             raise BadInputError(f"{what}: expected {least} to 1,440, got {number}")
     _check_pay(settings, pay_per_hour)
     names = pseudonyms(person, settings)
-    token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
+    token_id, secret = keyring.token()
     table = state.tables["annotators"]
     values = {
         "source": PAGE,
         "token_id": token_id,
-        "secret_hash": _hash(secret),
+        "secret_hash": hashed(secret),
         "workflows": _chosen("workflow", workflows, schema.WORKFLOWS),
         "kinds": _chosen("kind", kinds, tuple(Kind)),
         "harmful": harmful,
@@ -147,12 +144,12 @@ def renew(settings: Settings, state: State, person: str, author: str) -> str:
         BadInputError: nobody of that name annotates here any more.
     """
     table = state.tables["annotators"]
-    token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
+    token_id, secret = keyring.token()
     with state.transaction(lock="annotators") as connection:
         row = _find(settings, connection, table, person)
         if row["removed_at"] is not None or row["source"] != PAGE:
             raise BadInputError("expected a person who labels on the page, got one who was removed or labels elsewhere")
-        made = {"token_id": token_id, "secret_hash": _hash(secret)}
+        made = {"token_id": token_id, "secret_hash": hashed(secret)}
         connection.execute(sa.update(table).where(table.c.annotator == row["annotator"]).values(**made))
         audit(connection, "annotator.token", token_id, author, {"instead": row["token_id"]})
     return f"loop_{token_id}_{secret}"
@@ -182,9 +179,9 @@ def known(connection: sa.Connection, tables: Mapping[str, sa.Table]) -> dict[str
 
 def owner(token: str, among: Mapping[str, Known]) -> Known | None:
     """Whose token it is, if that person was not removed. Takes as long for a wrong token as for a right one."""
-    given = _TOKEN.fullmatch(token.strip())
+    given = TOKEN.fullmatch(token.strip())
     found = among.get(given[1]) if given else None
-    same = hmac.compare_digest(_hash(given[2] if given else ""), found.secret_hash if found else _NOBODY)
+    same = hmac.compare_digest(hashed(given[2] if given else ""), found.secret_hash if found else _NOBODY)
     return found if given and found is not None and same and found.annotator.removed_at is None else None
 
 
@@ -209,7 +206,7 @@ def _chosen(what: str, given: Sequence[str], among: Sequence[str]) -> list[str]:
 
 
 def _find(settings: Settings, connection: sa.Connection, table: sa.Table, person: str) -> Mapping[Any, Any]:
-    whole = _TOKEN.fullmatch(person.strip())
+    whole = TOKEN.fullmatch(person.strip())
     names = [*pseudonyms(person, settings), person]
     mine = sa.or_(table.c.annotator.in_(names), table.c.token_id == (whole[1] if whole else person))
     row = connection.execute(sa.select(table).where(mine)).mappings().first()
@@ -226,7 +223,3 @@ def _annotator(row: Mapping[Any, Any]) -> Annotator:
     lists = {"workflows", "kinds"}
     values: dict[str, Any] = {f.name: tuple(row[f.name]) if f.name in lists else row[f.name] for f in fields(Annotator)}
     return Annotator(**values)
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
