@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from loop import disk
 from loop.errors import BadInputError, LoopError
 
 
@@ -84,10 +85,10 @@ def rotate(folder: Path, name: str) -> int:
         if not former or _read_secret(former[-1]) != current:
             number += 1
             os.link(path, retired / str(number))
-            _sync(retired)
+            disk.sync(retired)
         with _fresh_secret(path) as fresh:
             fresh.replace(path)
-        _sync(path.parent)
+        disk.sync(path.parent)
     return number
 
 
@@ -144,14 +145,6 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)
 

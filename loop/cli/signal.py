@@ -38,6 +38,7 @@ def groups(workflow: _Workflow, first: _From = None, last: _To = None, json: boo
 def report(workflow: _Workflow, first: _From = None, last: _To = None, json: bool = output.Json) -> None:
     """Places and how often they are looked at, hasty decisions, and what the weights change."""
     from loop.label.derive import derive
+    from loop.privacy import GROUP
     from loop.validate import signal as weighing
     from loop.validate import signal_days, signal_report
 
@@ -53,9 +54,7 @@ def report(workflow: _Workflow, first: _From = None, last: _To = None, json: boo
     weighed = derive(rows, **pairs, signals=signal_days.signals_of(rows, found)).preferences
     told = signal_report.report(found, weighed, derive(rows, **pairs).preferences)
     if told is None:
-        raise BadInputError(
-            f"{workflow}: fewer than {weighing.GROUP} people from {days[0]} to {days[1]}; nothing is told"
-        )
+        raise BadInputError(f"{workflow}: fewer than {GROUP} people from {days[0]} to {days[1]}; nothing is told")
     if json:
         output.emit_json({"workflow": workflow, "from": days[0], "to": days[1], **told.told()})
         return

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from loop import disk
 from loop.config import Settings
 from loop.errors import LoopError
 from loop.lake import Lake
@@ -138,7 +139,7 @@ class Files:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        _sync(path.parent)
+        disk.sync(path.parent)
 
     def replace(self, kind: Kind, partition: Partition, rows: pa.Table, old: Sequence[tuple[str, str]]) -> None:
         """Put one file in the place of several of a partition.
@@ -382,14 +383,6 @@ def _digest(kind: str, ids: Sequence[str], contents: Sequence[str]) -> str:
     for pair in sorted(zip(ids, contents, strict=True)):
         blake.update("\0".join(("", *pair)).encode())
     return blake.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from loop import disk
 from loop.errors import LoopError
 
 _HEADER: Final = struct.Struct("<II")
@@ -54,8 +55,8 @@ class Spool:
         self._since = 0.0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _sync(folder.parent)  # the folder's own name is to outlive a power cut too
-            _sync(folder.parent.parent)
+            disk.sync(folder.parent)  # the folder's own name is to outlive a power cut too
+            disk.sync(folder.parent.parent)
             self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._take_lock()
             self._reopen()
@@ -133,7 +134,7 @@ class Spool:
             os.fdatasync(self._lock)
             self._open(self.folder / f"{self._number:012d}.open")
         if not self._end:  # the segment's name is to be durable too
-            _sync(self.folder)
+            disk.sync(self.folder)
         self._trim()
         view, at = memoryview(data), self._end
         while view:  # a disk that fills up takes a part first
@@ -172,7 +173,7 @@ class Spool:
             self._path.rename(sealed)
             os.close(self._file)
             self._file, self._path, self._end = -1, None, 0
-            _sync(self.folder)
+            disk.sync(self.folder)
         except OSError as error:
             raise _failed(sealed, "to seal it", error) from error
         return sealed
@@ -227,7 +228,7 @@ def replace(path: Path, payloads: Sequence[bytes]) -> None:
     fresh.unlink(missing_ok=True)
     _append(fresh, b"".join([part for payload in payloads for part in (_header(payload), payload)]))
     fresh.rename(path)
-    _sync(path.parent)
+    disk.sync(path.parent)
 
 
 def _header(payload: bytes) -> bytes:
@@ -281,7 +282,7 @@ def _recover(path: Path) -> int:
     fresh.unlink(missing_ok=True)
     _append(fresh, bytes(good))
     fresh.rename(path)
-    _sync(path.parent)
+    disk.sync(path.parent)
     return lost
 
 
@@ -290,14 +291,6 @@ def _append(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _failed(path: Path, what: str, error: OSError) -> LoopError:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from loop import schema
+from loop.privacy import GROUP
 from loop.validate.suites.measures import opened
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ READ_LANGUAGE: Final = 1_000
 """Texts whose language is told; 14,000 a second."""
 TEXT_CHARS: Final = 2_000
 """Of a longer text the beginning is looked at."""
-GROUP: Final = 10
-"""People of a team below which it is counted with the other small ones: nobody is to be seen in a group."""
 SMALL_TEAMS: Final = "(small teams)"
 TEAMS: Final = 50
 

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from loop.privacy import GROUP
 from loop.validate import signal_content, signal_peers
 from loop.validate import signal_evidence as judging
 from loop.validate.signal_content import Content
@@ -23,8 +24,6 @@ from loop.validate.signal_position import Choices, choices
 
 TURNS: Final = 3
 """Who is trusted decides what is learned of content, and the other way round."""
-GROUP: Final = 10
-"""Fewer people are no group: nothing is told of them."""
 RUSHED: Final = 0.5
 """A group's day says nothing where half of its people accept most of what they get faster than anybody reads."""
 TOLD: Final = 0.9

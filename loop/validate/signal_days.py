@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 
 from loop import schema
 from loop.lake import Lake, conform
+from loop.privacy import GROUP
 from loop.state import State
 from loop.validate import signal_content, signal_peers
 from loop.validate import signal_evidence as judging
 from loop.validate.batches import rows_of
-from loop.validate.signal import GROUP, Group, Signals, believed, weigh
+from loop.validate.signal import Group, Signals, believed, weigh
 from loop.validate.signal_evidence import STATISTICS, Evidence
 from loop.validate.signal_features import ANSWER_BUCKETS, facts
 

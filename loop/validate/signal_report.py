@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loop.privacy import GROUP
 from loop.validate import signal_evidence as judging
 from loop.validate import signal_peers
-from loop.validate.signal import GROUP, Signals
+from loop.validate.signal import Signals
 from loop.validate.signal_features import Reals
 from loop.validate.signal_position import chooses
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from loop.lake import Days, Lake
-from loop.validate.signal import GROUP
+from loop.privacy import GROUP
 from loop.validate.signal_days import MEMORY
 
 _OF_INTERACTIONS: Final = ["event_id", "day", "workflow", "employee", "team", "decision"]

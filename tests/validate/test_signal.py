@@ -13,12 +13,13 @@ import pytest
 
 from loop import schema
 from loop.lake import Lake, from_rows
+from loop.privacy import GROUP
 from loop.simulate.conduct import Conduct, Kind
 from loop.simulate.corpus import answer, habits
 from loop.simulate.organisation import Organisation, Suggestion
 from loop.simulate.streams import stream
 from loop.validate import signal, signal_days
-from loop.validate.signal import GROUP, Signals, judge
+from loop.validate.signal import Signals, judge
 from loop.validate.signal_evidence import PRIOR, Way
 from loop.workflows import BUILT_IN
 from tests.rows import DAY, SHOWN, decision, interactions
