@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loop.label.aggregate.agreement import Estimate, wilson
-from loop.label.aggregate.answers import Answers, Floats
+from loop.label.aggregate.answers import Answers, Floats, summed
 
 LEAST: Final = 10
 """Answers of which something is said to be an anomaly."""
@@ -70,15 +70,21 @@ def agreement_with_others(answers: Answers) -> dict[str, Estimate]:
 
 
 def confusion(answers: Answers, believed: Floats) -> dict[str, Floats]:
-    """Expected answers by truth (rows) and by what was said (columns), of each annotator; the own answers are in it."""
-    from scipy import sparse
+    """Expected answers by truth (rows) and by what was said (columns), of each annotator whom anything can judge.
 
+    An answer is set beside what is believed of its task *without it*: with it, whoever answers tasks of few answers is
+    compared with himself, and a guesser beside one other is told to be right half as often again as he is. What is
+    believed errs as the others do: with few answers a task the matrix lies nearer to guessing than the person's own.
+
+    Args:
+        believed: of each answer, what is known of its task or believed without it (`SoftLabels.left_out`), shape
+            (answers, labels); a row of nan leaves the answer out.
+    """
     k, people = len(answers.labels), len(answers.workers)
-    said = sparse.csr_matrix(
-        (np.ones(len(answers)), (answers.worker * k + answers.label, answers.task)), (people * k, len(answers.tasks))
-    )
-    counts = (said @ believed).reshape(people, k, k).transpose(0, 2, 1)
-    return _by_name(answers, dict(enumerate(counts)))
+    met = np.isfinite(believed).all(1)
+    place, rows = (answers.worker * k + answers.label)[met], believed[met]
+    counts = np.stack([summed(place, rows[:, truth], people * k).reshape(people, k) for truth in range(k)], axis=1)
+    return _by_name(answers, {int(i): counts[i] for i in np.unique(answers.worker[met])})
 
 
 def drift(answers: Answers, order: npt.NDArray[Any]) -> dict[str, Estimate]:

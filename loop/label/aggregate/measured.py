@@ -43,15 +43,10 @@ def tell(  # noqa: PLR0913 - by keyword: what is known of the answers
         order: see `annotators.drift`; without, there is no time and no drift.
         slices: values by name of a column, in the order of the answers.
     """
-    told = aggregate(answers)
-    believed = told.probabilities
-    if gold is not None and len(answers.labels) > 1:  # what is known is not asked of the crowd
-        believed, answerable = believed.copy(), (gold >= 0) & (gold < len(answers.labels))
-        believed[answerable] = np.eye(len(answers.labels))[gold[answerable]]
     alpha = agreement.alpha(answers, level)
     by_gold = {} if gold is None else annotators.gold_accuracy(answers, gold)
     others = annotators.agreement_with_others(answers)
-    confusion = annotators.confusion(answers, believed) if len(answers.labels) > 1 else {}
+    confusion = annotators.confusion(answers, _beside(answers, gold)) if len(answers.labels) > 1 else {}
     drift = {} if order is None else annotators.drift(answers, order)
     bias = {name: annotators.bias(answers, values) for name, values in (slices or {}).items()}
     return {
@@ -143,6 +138,18 @@ def of_home(lake: Lake, state: State, day: date, workflow: str, *, level: Level)
             )
         )
     return told
+
+
+def _beside(answers: Answers, gold: npt.NDArray[np.int64] | None) -> Floats:
+    """What each answer is set beside: what is known of its task, else what the others' answers make of it, else nan."""
+    left_out = aggregate(answers, left_out=True).left_out
+    assert left_out is not None, "was asked for"
+    believed = np.where((answers.votes.sum(1) > 1)[answers.task][:, None], left_out, np.nan)
+    if gold is not None:
+        right = gold[answers.task]
+        known = (right >= 0) & (right < len(answers.labels))
+        believed[known] = np.eye(len(answers.labels))[right[known]]
+    return believed
 
 
 def _told(estimate: agreement.Estimate | None) -> dict[str, Any] | None:

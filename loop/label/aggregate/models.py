@@ -43,6 +43,12 @@ class Fitted:
     """Shape (tasks, labels)."""
     predict: Callable[[Ints, Ints], Floats]
     """Of workers and tasks, shape (n,) each: probability of each answer, shape (n, labels)."""
+    without: Callable[[], Floats]
+    """Of each answer in turn: the posterior of its task had that answer not been given, shape (answers, labels).
+
+    Its likelihood is divided out (the cavity of expectation propagation: Minka, UAI 2001), with what was learned of
+    workers and tasks held fixed. That others are trusted a little more or less because of it stays.
+    """
 
 
 Model = Callable[[Answers], Fitted]
@@ -93,7 +99,7 @@ def difficulty(answers: Answers) -> Fitted:
         hit = believed @ chance
         return states.predicted(worker, task, _by_label(hit, (1 - hit)[:, None, :], errors, product=True))
 
-    return Fitted(states.posterior, predict)
+    return Fitted(states.posterior, predict, lambda: states.without(answers))
 
 
 def torn(answers: Answers) -> Fitted:
@@ -151,7 +157,7 @@ def torn(answers: Answers) -> Fitted:
         likely = believed @ chances().reshape(len(skills), -1)
         return states.predicted(worker, task, likely[:, where].reshape(-1, len(true) * q))
 
-    return Fitted(states.posterior, predict)
+    return Fitted(states.posterior, predict, lambda: states.without(answers))
 
 
 def opinion(answers: Answers) -> Fitted:
@@ -172,13 +178,14 @@ def opinion(answers: Answers) -> Fitted:
     guess = np.full(k, 1 / k)
     posterior = np.zeros((tasks, k))
     for _ in range(ITERATIONS):
+        counted = reads
         counts = np.bincount(t * k + said, weights=reads, minlength=tasks * k).reshape(tasks, k)
         total = counts.sum(1)
         rows = np.maximum(right * np.eye(k) + (1 - right) * errors, 1e-4)
         dirichlet = strength * rows / rows.sum(1, keepdims=True)
         score = np.stack([gammaln(counts + row).sum(1) for row in dirichlet], axis=1)
         score -= gammaln(dirichlet).sum(1)
-        before, posterior = posterior, _softmax(score)
+        before, posterior = posterior, _softmax(score.copy())
         mean = posterior @ dirichlet
         opinion_ = np.clip((counts[t, said] - reads + mean[t, said]) / (total[t] - reads + strength), 1e-6, 1)
         told = trust[w] * opinion_
@@ -200,7 +207,12 @@ def opinion(answers: Answers) -> Fitted:
         read = read / read.sum(1, keepdims=True)
         return trust[worker][:, None] * read + (1 - trust[worker])[:, None] * guess  # type: ignore[no-any-return]
 
-    return Fitted(posterior, predict)
+    def without() -> Floats:
+        there, row = counts[t, said][:, None], dirichlet[:, said].T
+        rest = np.maximum(there - counted[:, None], 0)
+        return _softmax(score[t] + gammaln(rest + row) - gammaln(there + row))
+
+    return Fitted(posterior, predict, without)
 
 
 # -- latent states --------------------------------------------------------------------------------------------------
@@ -260,6 +272,17 @@ class _States:
         ]
         told = np.concatenate(found) if found else np.empty((0, self._k))
         return told / told.sum(1, keepdims=True)  # type: ignore[no-any-return]
+
+    def without(self, answers: Answers) -> Floats:
+        """See `Fitted.without`."""
+        assert self._table is not None, "nothing was fitted"
+        likely, prior = self._table
+        step, own = max(1, _STATES // len(prior)), answers.worker * self._k + answers.label
+        told = [np.empty((0, self._k))]
+        for s in range(0, len(answers), step):
+            score = self._votes[answers.task[s : s + step]] @ likely + prior - likely[own[s : s + step]]
+            told.append(_softmax(score) @ self._member)
+        return np.concatenate(told)
 
 
 def _by_label(hit: Floats, miss: Floats, errors: Floats, *, product: bool = False) -> Floats:

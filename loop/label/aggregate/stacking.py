@@ -52,6 +52,11 @@ class SoftLabels:
     held_out: float | None
     """Mean log loss of answers held out, in nats; None where there were too few to hold some out."""
     sure: float = SURE
+    left_out: Floats | None = None
+    """Of each answer in turn what is believed of its task without it, shape (answers, labels); None: not asked for.
+
+    See `models.Fitted.without`. An answer that is alone leaves what is believed of a task that nobody answered.
+    """
 
     @property
     def label(self) -> npt.NDArray[np.int64]:
@@ -70,13 +75,22 @@ class SoftLabels:
         return np.logical_or.reduce([self.confidence < self.sure, few, alone]).astype(np.bool_)  # type: ignore[no-any-return]
 
 
-def aggregate(answers: Answers, method: Method = Method.STACKED, *, sure: float = SURE, seed: int = 0) -> SoftLabels:
+def aggregate(
+    answers: Answers,
+    method: Method = Method.STACKED,
+    *,
+    sure: float = SURE,
+    seed: int = 0,
+    left_out: bool = False,
+) -> SoftLabels:
     """Soft labels of every task.
 
     Args:
         sure: least probability with which a task does not abstain.
         seed: of the answers that are held out. The same answers in the same order with the same seed give the same.
+        left_out: whether to say what is believed without each answer too; of the method `stacked` alone.
     """
+    assert not left_out or method is Method.STACKED, "which answer is left out is told of the stacked models alone"
     if len(answers.labels) < 2 or not len(answers):
         return SoftLabels(answers, np.ones((len(answers.tasks), 1)), method, {}, None, sure)
     if method is not Method.STACKED:
@@ -88,10 +102,17 @@ def aggregate(answers: Answers, method: Method = Method.STACKED, *, sure: float 
         return SoftLabels(answers, estimate(answers), method, {}, None, sure)
     weights, loss = weigh(answers, seed=seed)
     used = {name: weight for name, weight in weights.items() if weight >= _LEAST}
-    parts = [weight * MODELS[name](answers).posterior for name, weight in used.items()]
-    mixed: Floats = np.sum(parts, axis=0)
+    mixed = np.zeros((len(answers.tasks), len(answers.labels)))
+    others = np.zeros((len(answers), len(answers.labels))) if left_out else None
+    for name, weight in used.items():
+        fitted = MODELS[name](answers)
+        mixed += weight * fitted.posterior
+        if others is not None:
+            others += weight * fitted.without()
     mixed /= mixed.sum(1, keepdims=True)
-    return SoftLabels(answers, mixed, method, weights, loss, sure)
+    if others is not None:
+        others /= others.sum(1, keepdims=True)
+    return SoftLabels(answers, mixed, method, weights, loss, sure, others)
 
 
 def weigh(answers: Answers, *, seed: int = 0, folds: int = FOLDS) -> tuple[dict[str, float], float | None]:

@@ -6,8 +6,10 @@ from crowds import Crowd, crowd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loop.label.aggregate import annotators
-from loop.label.aggregate.answers import Answers
+from loop.label.aggregate import annotators, measured
+from loop.label.aggregate.agreement import Level
+from loop.label.aggregate.answers import Answers, sort
+from loop.label.aggregate.stacking import aggregate
 
 
 def certain(made: Crowd) -> np.ndarray:
@@ -40,12 +42,40 @@ def test_gold_accuracy_is_of_the_known_tasks_alone_and_in_the_order_of_names() -
 
 def test_the_confusion_of_a_person_adds_up_to_the_persons_answers() -> None:
     made = crowd(seed=1)
-    told = annotators.confusion(made.answers, certain(made))
-    assert sum(matrix.sum() for matrix in told.values()) == pytest.approx(len(made.answers))
     a = made.answers
+    told = annotators.confusion(a, certain(made)[a.task])
+    assert sum(matrix.sum() for matrix in told.values()) == len(a)
     worker = a.workers.index("w3")
     mine = a.worker == worker
     assert told["w3"][1, 2] == ((made.truth[a.task] == 1) & (a.label == 2))[mine].sum()
+
+
+def test_a_guesser_beside_one_other_is_right_on_half_and_no_more() -> None:
+    """Each says x and y as often whatever the other says, so that only the own answer can speak for one."""
+    said = {"a": "xxyy", "b": "xyxy"}
+    rows = [(who, f"t{i}", line[i % 4]) for i in range(40) for who, line in said.items()]
+    answers = sort(*zip(*rows, strict=True)).answers
+    soft = aggregate(answers, left_out=True)
+    assert soft.left_out is not None
+    half = pytest.approx(np.full((2, 2), 10.0), abs=1e-3)
+    assert annotators.confusion(answers, soft.left_out) == {"a": half, "b": half}
+    flattered = annotators.confusion(answers, soft.probabilities[answers.task])["a"]
+    assert np.trace(flattered) / 40 > 0.7
+    told = measured.tell("q", answers, level=Level.NOMINAL)["annotators"]
+    assert told["a"]["confusion"] == [[10.0, 10.0], [10.0, 10.0]]
+
+
+def test_an_answer_is_set_beside_what_is_known_and_else_beside_the_others_alone() -> None:
+    # t0 is known to be x; t1 has two answers; t2 has one and is not known.
+    answers = sort(["a", "b", "a", "b", "a"], ["t0", "t0", "t1", "t1", "t2"], list("xyxxy")).answers
+    beside = measured._beside(answers, np.array([0, -1, -1]))
+    assert beside[:2].tolist() == [[1, 0], [1, 0]]
+    assert np.isnan(beside[4]).all()
+    told = annotators.confusion(answers, beside)
+    assert {name: matrix.sum() for name, matrix in told.items()} == {"a": pytest.approx(2), "b": pytest.approx(2)}
+    assert told["b"][0, 1] == 1  # says y where x is known
+    nobody = sort(["a", "b"], ["t0", "t1"], ["x", "y"]).answers
+    assert annotators.confusion(nobody, measured._beside(nobody, None)) == {}
 
 
 def test_who_gets_worse_is_told_and_who_answered_little_is_not() -> None:

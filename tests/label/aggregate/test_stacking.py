@@ -33,6 +33,18 @@ def test_each_model_foretells_answers_better_than_their_shares_do(model: str) ->
     assert log_loss(told, test.label) < log_loss(np.tile(shares, (len(test), 1)), test.label) - 0.1
 
 
+@pytest.mark.parametrize("model", list(stacking.MODELS))
+def test_what_is_believed_without_an_answer_is_nearly_what_a_fit_without_it_believes(model: str) -> None:
+    made = crowd(seed=1, each=2).answers
+    fitted = stacking.MODELS[model](made)
+    left_out = fitted.without()
+    for i in np.random.default_rng(0).choice(len(made), 6, replace=False):
+        again = stacking.MODELS[model](made.where(np.arange(len(made)) != i)).posterior[made.task[i]]
+        assert np.abs(left_out[i] - again).max() < 0.02
+    with_it = np.abs(left_out - fitted.posterior[made.task]).max(1)
+    assert with_it.mean() > 0.15  # so much does the own answer say
+
+
 @pytest.mark.parametrize(("hard", "torn"), [(0.3, 0.0), (0.0, 0.2)])
 def test_where_people_err_together_the_default_is_better_calibrated_than_one_coin(hard: float, torn: float) -> None:
     """The errors that all make alike are what one-coin Dawid-Skene takes for certain."""
