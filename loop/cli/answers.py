@@ -8,6 +8,7 @@ from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from loop import config
@@ -192,7 +193,7 @@ def _aggregate_home(workflow: str, day: datetime | None, *, json: bool) -> None:
     with open_home(config.load()) as home:
         made = partition.build(home.lake, home.state, on, workflow)
         waiting = partition.to_adjudicate(home.lake, on, workflow).select(["label_task_id", "label", "confidence"])
-    told = {**asdict(made), "to_adjudicate": waiting.to_pylist()}
+    told = {**msgspec.to_builtins(made), "to_adjudicate": waiting.to_pylist()}
     if json:
         output.emit_json(told)
         return

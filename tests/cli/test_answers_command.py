@@ -156,6 +156,12 @@ def test_imported_once_answers_are_aggregated_in_the_home(settings: Settings, lo
     assert {row["label_task_id"] for row in waiting} == {row["label_task_id"] for row in rows if row["abstain"]}
     assert {pair["label"] for row in rows for pair in row["probabilities"]} == {"x", "y", "z"}
 
+    with open_home(settings) as home:
+        asked = {**asked["t0"], "label_task_id": "f" * 32}
+        tasks.add(home.lake, home.state, [asked])
+    code, made, err = loop("aggregate", "--workflow", "moderation", "--day", DAY)
+    assert (code, made["tasks"], made["labelled"], made["set_aside"]) == (0, 6, 5, {"not answered": 1}), err
+
     code, told, _ = loop("agreement", "--workflow", "moderation", "--day", DAY)
     (one,) = told["questions"]
     assert (one["question"], one["tasks"], one["answers"]) == ("category: x, y, z", 5, 15)
