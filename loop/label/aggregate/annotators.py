@@ -73,7 +73,7 @@ def confusion(answers: Answers, believed: Floats) -> dict[str, Floats]:
     """Expected answers by truth (rows) and by what was said (columns), of each annotator whom anything can judge.
 
     An answer is set beside what is believed of its task *without it*: with it, whoever answers tasks of few answers is
-    compared with himself, and a guesser beside one other is told to be right half as often again as he is. What is
+    compared with himself, and a newcomer who guesses beside another is told to be right on .73 instead of .50. What is
     believed errs as the others do: with few answers a task the matrix lies nearer to guessing than the person's own.
 
     Args:
