@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, timedelta
+from typing import Final
 
 import dagster as dg
 
@@ -12,20 +13,29 @@ from loop.collect import arrivals
 from loop.home import open_home
 from loop.schema import WORKFLOWS
 
+LATE_OUTCOMES: Final = [dg.AssetKey("outcomes"), dg.AssetKey("rewards")]
+"""What a result that comes later than its decision was judged changes of a day."""
+
 
 @dg.schedule(job=daily_data, cron_schedule="0 1 * * *", execution_timezone="UTC")
 def daily_data_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
     """At one in the morning: the day before, and every earlier day for which something has landed late.
 
-    Each workflow is a run of its own, so that one bad batch halts one run.
+    Where only outcomes came, their rewards are all that is made anew. Each workflow is a run of its own, so that one
+    bad batch halts one run.
     """
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     with open_home(config.load()) as home:
         late = [(key, mark) for key, mark in arrivals.unread(home.state) if key[0] < day]
+        outcomes = [key for key in arrivals.unrewarded(home.state) if key[0] < day and key not in dict(late)]
     for workflow in WORKFLOWS:
         yield dg.RunRequest(run_key=f"{day}|{workflow}", partition_key=batch_key(day, workflow))
     for key, mark in late:
         yield dg.RunRequest(run_key=f"{key[0]}|{key[1]}|{mark}", partition_key=batch_key(*key))
+    for key in outcomes:  # with the night in its key: what failed is tried again in the next
+        yield dg.RunRequest(
+            run_key=f"{key[0]}|{key[1]}|outcomes|{day}", partition_key=batch_key(*key), asset_selection=LATE_OUTCOMES
+        )
 
 
 @dg.schedule(job=learn, cron_schedule="0 2 * * *", execution_timezone="UTC")

@@ -1,4 +1,4 @@
-"""In which days and workflows something has landed, and which of them wait to be read or judged."""
+"""In which days and workflows something has landed, and which of them wait to be read, judged or rewarded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from loop import schema
 from loop.collect.files import Kind, Partition, table
+from loop.lake import Lake
 from loop.state import State
 
 
@@ -71,3 +72,37 @@ def unread(state: State) -> list[tuple[Partition, str]]:
             ((row.day, row.workflow), f"{row.rows} {row.digest or 'never read'}") for row in connection.execute(query)
         ]
     return sorted(found)
+
+
+def unrewarded(state: State) -> list[Partition]:
+    """Days and workflows of which outcomes have landed that no `rewards` were made of, in order.
+
+    Only those whose batch may be learned from: what is held is made anew once it is mended or let through, and of what
+    was never judged nothing is derived. What this costs goes with what waits, not with what has landed.
+    """
+    landings, batches = table("landings"), table("batches")
+    here = landings.c.day, landings.c.workflow
+    verdict = (
+        sa.select(batches.c.status)
+        .where(batches.c.day == landings.c.day, batches.c.workflow == landings.c.workflow)
+        .order_by(batches.c.attempt.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    waiting = landings.c.rewarded.is_(False), landings.c.rows > 0  # an erasure may have left none
+    query = sa.select(*here).distinct().where(*waiting, verdict != schema.BatchStatus.HELD.value)
+    with state.engine.connect() as connection:
+        return sorted((row.day, row.workflow) for row in connection.execute(query))
+
+
+def mark_rewarded(lake: Lake, state: State, day: date, workflow: str) -> None:
+    """Note that `rewards` were made of all outcomes of a partition that the lake has.
+
+    The caller has held `State.building` since before it read them: what lands meanwhile is not in the lake yet. After a
+    kill in between they are made once more.
+    """
+    landings = table("landings")
+    written = lake.written("outcomes", day=day, workflow=workflow) or 0
+    read = landings.c.day == day, landings.c.workflow == workflow, landings.c.lake_write <= written
+    with state.transaction() as connection:
+        connection.execute(sa.update(landings).where(*read, landings.c.rewarded.is_(False)).values(rewarded=True))

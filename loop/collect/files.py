@@ -118,7 +118,9 @@ class Files:
             part = rows.filter(of)
             own, told = part["_id"].to_pylist(), part["_content"].to_pylist()
             bare = part.drop_columns(["_id", "_content"])
-            landing = self._show(kind, (day, workflow), bare, _digest(kind, own, told), datetime.now(UTC))
+            rewarded = False if kind is Kind.OUTCOMES else None
+            digest = _digest(kind, own, told)
+            landing = self._show(kind, (day, workflow), bare, digest, datetime.now(UTC), rewarded=rewarded)
             query = sa.text(
                 "INSERT INTO event_index (event_id, content, landing_id) "
                 "SELECT *, :landing FROM unnest(CAST(:ids AS text[]), CAST(:contents AS text[]))"
@@ -150,12 +152,12 @@ class Files:
         """
         landings = table("landings")
         gone = [landing for landing, _ in old]
-        newest = sa.select(sa.func.max(landings.c.landed_at), sa.func.max(landings.c.lake_write)).where(
-            landings.c.landing_id.in_(gone)
-        )
-        landed_at, write = self.connection.execute(newest).one()
+        known = sa.select(
+            sa.func.max(landings.c.landed_at), sa.func.max(landings.c.lake_write), sa.func.bool_and(landings.c.rewarded)
+        ).where(landings.c.landing_id.in_(gone))
+        landed_at, write, rewarded = self.connection.execute(known).one()
         self.remove(old)
-        merged = self._show(kind, partition, rows, _digest(kind, gone, gone), landed_at, write)
+        merged = self._show(kind, partition, rows, _digest(kind, gone, gone), landed_at, write, rewarded=rewarded)
         ids = [KNOWN_BY[kind].format(key) for key in rows[_KEYS[kind]].to_pylist()]
         query = sa.text("UPDATE event_index SET landing_id = :landing WHERE event_id = ANY(:ids)")
         found = self.connection.execute(query, {"landing": merged, "ids": ids})
@@ -187,6 +189,8 @@ class Files:
         landing: str,
         landed_at: datetime,
         write: int | None = None,
+        *,
+        rewarded: bool | None = None,
     ) -> str:
         """Write a file and the row that makes it visible; its `landing_id`."""
         day, workflow = partition
@@ -203,6 +207,7 @@ class Files:
                 rows=rows.num_rows,
                 landed_at=landed_at,
                 lake_write=write,
+                rewarded=rewarded,
             )
         )
         return landing

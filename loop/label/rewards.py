@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from loop import schema
+from loop.collect import arrivals
 from loop.config import Settings
 from loop.label.batches import signals_of
 from loop.label.derive import SOURCE, TAUGHT, prepare
@@ -37,9 +38,15 @@ class Rewarded:
 
 def build(settings: Settings, lake: Lake, state: State, day: date, workflow: str) -> Rewarded:
     """Write the rewards of one day and workflow anew, from its outcomes and the decisions they were put down to."""
+    with state.building(day, workflow):
+        made = _made(settings, lake, day, workflow)
+        arrivals.mark_rewarded(lake, state, day, workflow)
+    return made
+
+
+def _made(settings: Settings, lake: Lake, day: date, workflow: str) -> Rewarded:
     which: dict[str, Any] = {"day": day, "workflow": workflow}
     with (
-        state.building(day, workflow),
         lake.pinned("interactions", "outcomes"),
         lake.partition("interactions", **which, view="interactions", where="batch <> ''") as connection,
     ):

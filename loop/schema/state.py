@@ -27,8 +27,14 @@ LANDINGS: Final = Table(
             "has that number, or a later one, for the partition",
             nullable=True,
         ),
+        Column(
+            "rewarded",
+            FLAG,
+            "of outcomes: whether `rewards` were made of its rows; null of what is not outcomes",
+            nullable=True,
+        ),
     ),
-    index=(("day", "workflow"),),
+    index=(("day", "workflow"), ("rewarded",)),
 )
 
 EVENT_INDEX: Final = Table(
