@@ -22,6 +22,8 @@ import httpx
 import pytest
 
 from loop import services
+from loop.collect import outcomes
+from loop.collect.record import Record
 from loop.config import Settings
 from loop.errors import LoopError
 from loop.gateway import access
@@ -195,6 +197,15 @@ def test_a_schedule_that_is_on_asks_for_yesterday_and_for_what_came_late(up: Up,
     assert backfilled
     with open_home(up.settings) as home:
         land(home, [event(decision(900, "reject"))], "late.jsonl")
+        result: dict[str, Any] = {
+            "outcome_id": "o1",
+            "suggestion_id": f"{DAYS[2]}-s0",
+            "workflow": "comms",
+            "day": str(DAYS[2]),
+        }
+        result |= {"name": "reply", "value": 1.0, "observed_at": f"{DAYS[2]}T13:00:00Z"}
+        told = Record(1, json.dumps(result | {"received_at": f"{DAYS[2]}T14:00:00Z"}).encode())
+        assert outcomes.land(home.settings, home.state, [told], source="gateway", name="late").accepted == 1
     up.turn_on("schedule", "daily_data_schedule", "ScheduleStateResult")
     today = datetime.now(UTC).date()
     tomorrow_at_one = f"{today + timedelta(days=1)}T01:00:01+00:00"
@@ -202,9 +213,13 @@ def test_a_schedule_that_is_on_asks_for_yesterday_and_for_what_came_late(up: Up,
     environment = os.environ | services.env(up.settings)
     subprocess.run([sys.executable, "-c", TICK, workspace, tomorrow_at_one], env=environment, check=True)
     asked = wait_for(lambda: up.runs("schedule_name", "daily_data_schedule"), ended)
-    assert asked == dict.fromkeys([f"{DAY}|comms", *(f"{today}|{name}" for name in WORKFLOWS)], "SUCCESS")
+    late = [f"{DAY}|comms", f"{DAYS[2]}|comms"]
+    assert asked == dict.fromkeys([*late, *(f"{today}|{name}" for name in WORKFLOWS)], "SUCCESS")
     with open_home(up.settings) as home:
         assert home.lake.read("interactions", days=(DAY, DAY)).num_rows == 61
+        assert home.lake.read("rewards")["event_id"].to_pylist() == [f"{DAYS[2]}-e0"]
+        verdicts = [row["day"] for row in home.state.arrow("batches").to_pylist() if row["workflow"] == "comms"]
+        assert verdicts.count(DAYS[2]) == 1, "only its rewards were made anew"
 
 
 def test_what_the_gateway_acknowledged_is_moved_by_the_sensor(up: Up) -> None:
