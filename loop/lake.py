@@ -325,7 +325,8 @@ def _show(connection: duckdb.DuckDBPyConnection, lake: Lake, state: dict[str, pa
         columns = ", ".join(f'"{column}"' for column in shown)
         connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {of_table(files)}")  # noqa: S608
     for name, rows in state.items():
-        connection.register(name, rows)
+        hidden = [c.name for c in schema.STATE[name].columns if c.privacy is schema.Privacy.CONDUCT]
+        connection.register(name, rows.drop_columns(hidden))
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

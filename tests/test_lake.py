@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, date, datetime
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import duckdb
@@ -15,7 +16,7 @@ from deltalake import DeltaTable
 
 from loop import lake, schema
 from loop.errors import BadInputError
-from loop.lake import Lake
+from loop.lake import Lake, from_rows
 from loop.schema import Privacy
 
 DAY = date(2026, 1, 5)
@@ -218,6 +219,18 @@ class TestConnect:
         with lake.connect(Lake(tmp_path), {}) as connection, pytest.raises(duckdb.BinderException):
             connection.execute("SELECT employee, avg(weight) FROM demonstrations GROUP BY employee")
 
+    @pytest.mark.parametrize("column", ["seconds", "shown_at", "answered_at"])
+    def test_nobody_is_shown_how_fast_somebody_works(self, tmp_path: Path, column: str) -> None:
+        at = datetime(2026, 1, 5, 12, tzinfo=UTC)
+        row: dict[str, Any] = {"label_task_id": "t", "annotator": "p-1", "version": 1, "day": DAY, "workflow": "ads"}
+        row |= {"action": "answer", "label": "first", "swapped": False, "counts": True, "source": "page"}
+        rows = from_rows([row | {"shown_at": at, "answered_at": at, "seconds": 0.5}], schema.ANNOTATIONS)
+        with lake.connect(Lake(tmp_path), {"annotations": rows}) as connection:
+            query = "SELECT annotator, label, count(*) FROM annotations GROUP BY ALL"
+            assert connection.execute(query).fetchall() == [("p-1", "first", 1)]
+            with pytest.raises(duckdb.BinderException):
+                connection.execute(f"SELECT annotator, min({column}) FROM annotations GROUP BY ALL")
+
     def test_rows_come_with_their_partition_and_their_zone(self, tmp_path: Path) -> None:
         home = tmp_path / "it's a=b é"
         store = Lake(home)
@@ -229,9 +242,10 @@ class TestConnect:
 
     def test_times_are_utc(self, tmp_path: Path) -> None:
         now = datetime(2026, 1, 5, 12, tzinfo=UTC)
-        rows = lake.pa.table({"moment": lake.pa.array([now], lake.pa.timestamp("us", tz="UTC"))})
-        with lake.connect(Lake(tmp_path), {"state": rows}) as connection:
-            got = connection.execute("SELECT moment FROM state").fetchone()
+        row = {"label_task_id": "t", "version": 1, "label": "x", "hidden": True, "reason": "r", "author": "a"}
+        rows = lake.pa.Table.from_pylist([row | {"changed_at": now}], schema=schema.GOLD.arrow)
+        with lake.connect(Lake(tmp_path), {"gold": rows}) as connection:
+            got = connection.execute("SELECT changed_at FROM gold").fetchone()
         assert got is not None
         assert got[0] == now
 

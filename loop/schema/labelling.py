@@ -109,9 +109,10 @@ ANNOTATIONS: Final = Table(
         Column("counts", FLAG, "false where it came after the deadline or from nobody who may: kept, not counted"),
         Column("source", TEXT, "page, studio, vendor, import or function"),
         Column("source_id", TEXT, "its id there, by which it is taken over once", nullable=True),
-        Column("shown_at", TIME, "when the task appeared", nullable=True),
-        Column("answered_at", TIME, "when"),
-        Column("seconds", REAL, "time taken", nullable=True),
+        # How fast somebody works is told by each of them: one answer begins where the one before ended.
+        Column("shown_at", TIME, "when the task appeared", Privacy.CONDUCT, nullable=True),
+        Column("answered_at", TIME, "when", Privacy.CONDUCT),
+        Column("seconds", REAL, "time taken", Privacy.CONDUCT, nullable=True),
     ),
     index=(("day", "workflow"), ("annotator", "answered_at")),
 )
