@@ -28,7 +28,7 @@ def recipe_of(home: Home) -> dict[str, Any]:
 def code() -> str:
     """The code's version, and a digest of what trains: a changed learning rate makes another model."""
     folder = files("loop")
-    sources = [folder / "models.py", *sorted((folder / "train").iterdir(), key=lambda p: p.name)]
+    sources = [p for room in ("models", "train") for p in sorted((folder / room).iterdir(), key=lambda p: p.name)]
     sha = hashlib.sha256()
     for source in sources:
         if source.name.endswith(".py"):

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop.errors import BadInputError
-from loop.models import ANSWER, CONTEXT, Messages, Model, _uniforms, padded
+from loop.models import ANSWER, CONTEXT, Messages, Model
 from loop.train import nano
 from loop.weights import new_folder, weights_digest
 
@@ -149,21 +149,6 @@ def test_with_a_seed_of_its_own_a_prompt_is_answered_as_if_asked_alone(model: Mo
     )
 
 
-def test_the_random_numbers_of_a_seed_stay_what_they_were() -> None:
-    """Whoever repeats an old run gets its answers: these were drawn before prompts could have seeds of their own."""
-    draws = _uniforms([[1, 2, 3], [4], [1, 2, 3]], [7, 7, 7], n=2, length=2)
-    assert np.stack(draws) == pytest.approx(
-        np.array(
-            [
-                [[0.19218711, 0.07617489], [0.67337793, 0.47087598]],
-                [[0.13306344, 0.53118459], [0.77099121, 0.43461978]],
-                [[0.04440633, 0.1007434], [0.9979605, 0.48619726]],
-            ]
-        ),
-        abs=1e-8,
-    )
-
-
 def test_a_seed_for_each_prompt_or_one_for_all(model: Model) -> None:
     with pytest.raises(BadInputError, match="one for each of 4 prompts, got 3"):
         model.sample(PROMPTS, n=1, max_new_tokens=4, seed=[1, 2, 3])
@@ -261,13 +246,6 @@ def test_a_score_does_not_depend_on_the_batch(model: Model, batch_size: int) -> 
     apart, _ = model.logprobs(PROMPTS, answers, batch_size=batch_size)
     together, _ = model.logprobs(PROMPTS, answers)
     assert apart == pytest.approx(together, abs=1e-4)
-
-
-def test_padding_is_exact() -> None:
-    ids, labels, mask = padded([[1, 2, 3], [4]], [[5], [6, 7]], 0)
-    assert ids.tolist() == [[1, 2, 3, 5], [4, 6, 7, 0]]
-    assert labels.tolist() == [[-100, -100, -100, 5], [-100, 6, 7, -100]]
-    assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
 
 
 # -- opening and writing -----------------------------------------------------------------------------------------------

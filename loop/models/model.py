@@ -1,15 +1,9 @@
-"""A language model as the loop uses it: loading, the text format, sampling and scoring.
-
-Whatever reads or writes tokens goes through `Model`, so that training, serving and evaluation see the same ids. How
-weights are made belongs to loop/train; which version is served belongs to loop/release.
-"""
+"""The model itself: its prompts and answers as ids, what it answers, how likely an answer is."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,19 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-
-# Two OpenMP threads that spin at a barrier starve each other as soon as a third process wants one of two cores: a
-# training step measured up to 30 times slower. Waiting asleep costs some speed on an idle machine. Read once, when
-# torch starts, hence before its import.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import torch
 
 from loop.errors import BadInputError
-from loop.weights import find, new_folder, pickles, weights_digest
-
-__all__ = ["Encoded", "Messages", "Model", "Progress", "Sample", "padded", "threads", "weights_digest"]
+from loop.models.tokens import batches, draw, left_padded, padded, positions, uniforms
+from loop.weights import find, new_folder, pickles
 
 Messages = list[dict[str, str]]
 """A conversation: `[{"role": "user", "content": "..."}]`."""
@@ -224,10 +210,10 @@ class Model:
         seeds = [seed] * len(prompts) if isinstance(seed, int) else list(seed)
         if len(seeds) != len(prompts):
             raise BadInputError(f"seed: expected one, or one for each of {len(prompts)} prompts, got {len(seeds)}")
-        draws = _uniforms(prompts, seeds, n=n, length=max_new_tokens)
+        draws = uniforms(prompts, seeds, n=n, length=max_new_tokens)
         answers: list[list[Sample]] = [[] for _ in prompts]
         done = 0
-        for batch in _batches([len(ids) for ids in prompts], max(1, batch_size // n)):
+        for batch in batches([len(ids) for ids in prompts], max(1, batch_size // n)):
             rows = np.concatenate([draws[i] for i in batch])
             sampled = self._sample_batch([prompts[i] for i in batch], n, torch.from_numpy(rows), temperature, top_p)
             for place, i in enumerate(batch):
@@ -243,9 +229,9 @@ class Model:
         self, prompts: list[list[int]], n: int, draws: torch.Tensor, temperature: float, top_p: float
     ) -> list[Sample]:
         """`n` answers to each of a few prompts; `draws` has a uniform number per answer (rows) and token (columns)."""
-        ids, mask = _left_padded(prompts, self.pad)
+        ids, mask = left_padded(prompts, self.pad)
         out = self.network(
-            input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True, **self._last_only
+            input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True, **self._last_only
         )
         cache = out.past_key_values
         cache.batch_repeat_interleave(n)
@@ -257,7 +243,7 @@ class Model:
         finished = torch.zeros(total, dtype=torch.bool)
         alive = torch.arange(total)
         for step in range(draws.shape[1]):
-            chosen, nats = _draw(logits / temperature, draws[alive, step], top_p)
+            chosen, nats = draw(logits / temperature, draws[alive, step], top_p)
             tokens[alive, step] = chosen
             logprob[alive] += nats
             ended = torch.isin(chosen, self._ends)
@@ -314,7 +300,7 @@ class Model:
         vocabulary = self.network.get_output_embeddings().weight.shape[0]
         most = max(1, min(batch_size, _LOGITS_BUDGET // (max(lengths, default=1) * vocabulary)))
         done = 0
-        for batch in _batches(lengths, most):
+        for batch in batches(lengths, most):
             ids, labels, mask = padded([prompts[i] for i in batch], [answers[i] for i in batch], self.pad)
             logits = self.network(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
             target = labels[:, 1:]
@@ -353,83 +339,8 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def padded(
-    prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, labels (-100 but on answers) and attention mask of prompts with answers, padded right: [rows, length]."""
-    width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-    ids = np.full((len(prompts), width), pad, dtype=np.int64)
-    labels = np.full(ids.shape, -100, dtype=np.int64)
-    mask = np.zeros(ids.shape, dtype=np.int64)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        start, stop = len(prompt), len(prompt) + len(answer)
-        ids[row, :start], ids[row, start:stop] = prompt, answer
-        labels[row, start:stop] = answer
-        mask[row, :stop] = 1
-    return torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(mask)
-
-
-# -- inside ----------------------------------------------------------------------------------------------------------
-
-
 def _quiet() -> None:
     """No progress bars for files that are read and written in milliseconds."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length, the longest first: little padding, and a lack of memory shows at once."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-def _left_padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(len(ids) for ids in prompts)
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    return ids, mask
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    """Positions that start from 0 at the first real token, however much padding stands before it."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def _uniforms(prompts: Sequence[list[int]], seeds: Sequence[int], *, n: int, length: int) -> list[np.ndarray]:
-    """For each prompt, [n, length] numbers in [0, 1) that depend on nothing but its seed and the prompt's own past."""
-    seen: dict[tuple[int, bytes], int] = {}
-    draws = []
-    for ids, seed in zip(prompts, seeds, strict=True):
-        content = hashlib.blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
-        before = seen.get((seed, content), 0)
-        seen[seed, content] = before + n
-        keys = (
-            hashlib.blake2b(b"%d %d " % (seed, number) + content, digest_size=16).digest()
-            for number in range(before, before + n)
-        )
-        draws.append(
-            np.stack(
-                [np.random.Generator(np.random.Philox(key=int.from_bytes(key, "big"))).random(length) for key in keys]
-            )
-        )
-    return draws
-
-
-def _draw(logits: torch.Tensor, uniform: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token for each row by inversion of the distribution function, and its log-probability in nats (float64)."""
-    logits = logits.double()
-    if top_p < 1:
-        ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-        mass = ordered.softmax(-1)
-        # The nucleus is the shortest head whose mass reaches top_p: a token is out if those before it reach it already.
-        out = mass.cumsum(-1) - mass >= top_p
-        logits = logits.masked_fill(torch.zeros_like(out).scatter(-1, order, out), -torch.inf)
-    nats = logits.log_softmax(-1)
-    cumulative = nats.exp().cumsum(-1)
-    # Scaled by the last sum, which need not be exactly 1; `right` skips tokens of probability 0.
-    target = (uniform[:, None] * cumulative[:, -1:]).clamp(max=torch.nextafter(cumulative[:, -1:], torch.zeros(())))
-    chosen = torch.searchsorted(cumulative, target, right=True)
-    return chosen[:, 0], nats.gather(-1, chosen)[:, 0]
