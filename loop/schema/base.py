@@ -24,8 +24,8 @@ class Privacy(StrEnum):
     TEXT = "text"
     """Free text that people wrote or read; may hold personal data."""
     CONDUCT = "conduct"
-    """How fast somebody works and how far decisions are trusted: whoever it is about may see it of themselves, nobody of
-    another; `loop sql` has it not."""
+    """How fast somebody works and how far decisions are trusted: whoever it is about may see it of themselves, nobody
+    of another; `loop sql` has it not."""
 
 
 class Origin(StrEnum):
