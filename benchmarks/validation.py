@@ -290,7 +290,8 @@ def whole_days(home: Home, first: int) -> list[dict[str, dict[str, Any]]]:
 
 def copied(home: Home, there: int, until: int) -> None:
     """Fill the days from `there` up to `until` with copies of the day before; of no day, with a day gone through."""
-    from loop.collect.files import Kind, bringing, claim
+    from loop.collect.files import Kind, bringing
+    from loop.collect.landed import claim
     from loop.validate.batches import digest_of
 
     if not there:

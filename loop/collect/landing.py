@@ -30,8 +30,9 @@ from loop.collect.events import (
     sealed,
     to_table,
 )
-from loop.collect.files import Files, Kind, Known, Partition, bringing, claim, landed, merge, paths, put
+from loop.collect.files import Files, Kind, Known, Partition, bringing, merge
 from loop.collect.imported import Count, Imported
+from loop.collect.landed import claim, landed, paths, put
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Record
 from loop.config import Settings
@@ -270,7 +271,7 @@ def events(  # noqa: PLR0913 - the partition of a home
     since: int | None = None,
     until: int | None = None,
 ) -> pa.Table:
-    """The visible events of a partition as rows of `LANDED`, by time shown; `batch` is empty. See `files.landed`.
+    """The visible events of a partition as rows of `LANDED`, by time shown; `batch` is empty. See `landed.landed`.
 
     Raises:
         LoopError: a file that should be there is not.
@@ -286,7 +287,7 @@ def opened(
     """A DuckDB in which the visible events of a partition are the view `landed`, with the columns of `LANDED`.
 
     Args:
-        until: see `files.paths`.
+        until: see `landed.paths`.
 
     Raises:
         LoopError: a file that should be there is not.

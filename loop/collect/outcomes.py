@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from loop import schema
 from loop.collect import quarantine
 from loop.collect.events import Reason
-from loop.collect.files import KNOWN_BY, Kind, Known, Partition, bringing, claim, landed, merge, put
+from loop.collect.files import KNOWN_BY, Kind, Known, Partition, bringing, merge
+from loop.collect.landed import claim, landed, put
 from loop.collect.quarantine import Refusal
 from loop.collect.record import Fault, Record
 from loop.config import Settings

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loop.collect import landing, outcomes
-from loop.collect.files import Kind, claim, put
+from loop.collect.files import Kind
+from loop.collect.landed import claim, put
 from loop.config import Settings
 from loop.lake import Lake
 from loop.state import State
