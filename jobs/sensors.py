@@ -1,6 +1,7 @@
 """What runs when something has happened; off until somebody turns it on."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,6 +16,7 @@ from loop.label.aggregate import partition
 from loop.schema import FIRST_DAY
 
 _COMING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING]
+_ENDED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 ANSWERED: Final = timedelta(days=60)
 """Answers to older tasks are aggregated when somebody asks for it: what is looked at does not grow with history."""
 
@@ -62,17 +64,34 @@ def tasks_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
     before = json.loads(context.cursor or "{}")
     asset = dg.AssetKey("task_labels")
     status = context.instance.get_status_by_partition(asset, list(marks), BATCHES) or {}
+    broken = _broken_off(context.instance, asset, marks)
     requests = [
         dg.RunRequest(run_key=f"{key}|{mark}", partition_key=key)
         for key, mark in marks.items()
         if before.get(key) != mark
     ]
-    # With the hour in its key what failed is tried again, once an hour.
+    # With the hour in its key what failed, was cancelled or never began is tried again, once an hour.
     requests += [
         dg.RunRequest(run_key=f"{key}|{mark}|{now:%Y-%m-%d %H}", partition_key=key)
         for key, mark in marks.items()
-        if before.get(key) == mark and status.get(key) is dg.AssetPartitionStatus.FAILED
+        if before.get(key) == mark and (key in broken or status.get(key) is None)
     ]
     if not requests:
         return dg.SkipReason("nothing was answered since the last look")
     return dg.SensorResult(requests, cursor=json.dumps(marks))
+
+
+def _broken_off(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: Iterable[str]) -> set[str]:
+    """Partitions whose last run for the asset ended without it, whatever an earlier one had made.
+
+    Dagster's status of a partition tells of a failure alone: one whose run was cancelled stays as it was before.
+    """
+    attempts = instance.event_log_storage.get_latest_asset_partition_materialization_attempts_without_materializations(
+        asset
+    )
+    ran = {key: attempts[key][0] for key in keys if key in attempts}
+    if not ran:  # no ids would mean all runs
+        return set()
+    ended = instance.get_runs(dg.RunsFilter(run_ids=sorted(set(ran.values())), statuses=_ENDED))
+    without = {run.run_id for run in ended}
+    return {key for key, run_id in ran.items() if run_id in without}

@@ -70,21 +70,61 @@ def test_answers_are_aggregated_once_there_are_more_of_them(home: Home) -> None:
         told = Annotation(asked["label_task_id"], who, answered_at=datetime.now(UTC), source="import", label="first")
         annotations.record(home.state, tasks.read(home.lake), [told])
 
-    def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
-        with dg.DagsterInstance.ephemeral() as instance:
+    job, key = defs.resolve_job_def("aggregate_answers"), batch_key(today, "ads")
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
             return sensors.tasks_answered(dg.build_sensor_context(instance, cursor))  # type: ignore[return-value]
 
-    assert isinstance(look(None), dg.SkipReason)
-    say("w1")
-    first = look(None)
-    assert isinstance(first, dg.SensorResult)
-    assert [request.partition_key for request in first.run_requests or ()] == [str(batch_key(today, "ads"))]
-    assert isinstance(look(first.cursor), dg.SkipReason)
-    say("w2")
-    second = look(first.cursor)
-    assert isinstance(second, dg.SensorResult)
+        assert isinstance(look(None), dg.SkipReason)
+        say("w1")
+        first = look(None)
+        assert isinstance(first, dg.SensorResult)
+        assert [request.partition_key for request in first.run_requests or ()] == [str(key)]
+        assert job.execute_in_process(partition_key=key, instance=instance).success
+        assert isinstance(look(first.cursor), dg.SkipReason)
+        say("w2")
+        second = look(first.cursor)
+        assert isinstance(second, dg.SensorResult)
     keys = [request.run_key for told in (first, second) for request in told.run_requests or ()]
     assert len(set(keys)) == 2
+
+
+def test_what_was_cancelled_or_never_began_is_asked_for_again_once_an_hour(home: Home) -> None:
+    today = datetime.now(UTC).date()
+    made = {"day": today, "workflow": "ads", "kind": Kind.PREFERENCE, "origin": Origin.IMPORT, "reason": "import"}
+    asked = tasks.task(**made, texts=["a", "b"])
+    tasks.add(home.lake, home.state, [asked])
+    who = outside.enlist(home.settings, home.state, person="w", source="import", author="test")
+    said = {"answered_at": datetime.now(UTC), "source": "import", "label": "first"}
+    annotations.record(home.state, tasks.read(home.lake), [Annotation(asked["label_task_id"], who, **said)])
+    key = batch_key(today, "ads")
+    job = defs.resolve_job_def("aggregate_answers")
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def look(cursor: str | None) -> list[str | None]:
+            told = sensors.tasks_answered(dg.build_sensor_context(instance, cursor))
+            return [request.run_key for request in told.run_requests or ()] if isinstance(told, dg.SensorResult) else []
+
+        def begun() -> dg.DagsterRun:
+            return instance.create_run_for_job(job, tags={"dagster/partition": key}, status=dg.DagsterRunStatus.STARTED)
+
+        first = sensors.tasks_answered(dg.build_sensor_context(instance))
+        assert isinstance(first, dg.SensorResult)
+        (once,), (twice,) = look(first.cursor), look(first.cursor)  # its run never began
+        assert once not in {None, (first.run_requests or ())[0].run_key}
+        assert (once or "")[:-2] == (twice or "")[:-2]
+        run = begun()
+        assert look(first.cursor) == []  # it is under way
+        instance.report_run_canceled(run)
+        assert look(first.cursor)
+        assert job.execute_in_process(partition_key=key, instance=instance).success
+        assert look(first.cursor) == []
+        again = begun()  # of more answers, and what was made of the fewer does not hide that it came to nothing
+        instance.report_run_canceled(again)
+        assert look(first.cursor)
+        assert job.execute_in_process(partition_key=key, instance=instance).success
+        assert look(first.cursor) == []
 
 
 def test_what_failed_is_asked_for_again_and_a_day_to_come_waits(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
