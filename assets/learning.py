@@ -10,7 +10,10 @@ OWNERS = ["team:research"]
 
 
 @dg.asset(
-    deps=[dg.AssetDep(name, partition_mapping=DAY_OF_BATCHES) for name in ("demonstrations", "preferences")],
+    deps=[
+        dg.AssetDep(name, partition_mapping=DAY_OF_BATCHES)
+        for name in ("demonstrations", "preferences", "synthetic", "ablations")
+    ],
     description=f"{described('training_sets')} Reads the window of days up to the cycle, accepted batches only.",
     group_name="training",
     kinds={"parquet"},

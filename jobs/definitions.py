@@ -2,16 +2,22 @@
 
 import dagster as dg
 
-from assets import checks, collection, label_tasks, labelling, learning, release, signals, task_labels
+from assets import checks, collection, label_tasks, labelling, learning, release, signals, synthesis, task_labels
 from assets.resources import HomeResource
 from jobs import jobs, schedules, sensors
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([collection, signals, labelling, label_tasks, task_labels, learning, release]),
+    assets=dg.load_assets_from_modules(
+        [collection, signals, labelling, label_tasks, task_labels, synthesis, learning, release]
+    ),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
-    jobs=[jobs.drain, jobs.daily_data, jobs.aggregate_answers, jobs.learn, jobs.decide, jobs.tidy, jobs.retain],
+    jobs=[
+        *(jobs.drain, jobs.daily_data, jobs.aggregate_answers, jobs.synthesize),
+        *(jobs.learn, jobs.decide, jobs.tidy, jobs.retain),
+    ],
     schedules=[
         schedules.daily_data_schedule,
+        schedules.synthesize_schedule,
         schedules.learn_schedule,
         schedules.tidy_schedule,
         schedules.retain_schedule,

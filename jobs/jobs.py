@@ -31,6 +31,13 @@ aggregate_answers = dg.define_asset_job(
     description="Make soft labels of what people have answered to a day's questions by now.",
 )
 
+synthesize = dg.define_asset_job(
+    "synthesize",
+    selection=dg.AssetSelection.assets("synthetic", "ablations"),
+    partitions_def=BATCHES,
+    description="Let a model write answers for a workflow's thin slices, and note whether learning from them helps.",
+)
+
 learn = dg.define_asset_job(
     "learn",
     selection=dg.AssetSelection.assets("training_set", "policy", "comparisons"),

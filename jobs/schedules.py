@@ -7,9 +7,10 @@ from typing import Final
 import dagster as dg
 
 from assets.partitions import batch_key
-from jobs.jobs import daily_data, learn, retain, tidy
+from jobs.jobs import daily_data, learn, retain, synthesize, tidy
 from loop import config
 from loop.collect import arrivals
+from loop.cycle.reading import window
 from loop.home import open_home
 from loop.schema import WORKFLOWS
 
@@ -43,6 +44,21 @@ def learn_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """At two in the morning, the cycle of the day before."""
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     return dg.RunRequest(run_key=f"{day}", partition_key=day.isoformat())
+
+
+@dg.schedule(job=synthesize, cron_schedule="0 3 * * 0", execution_timezone="UTC")
+def synthesize_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """At three on Sundays, each workflow of which anything was labelled in the window up to the day before."""
+    day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
+    with open_home(config.load()) as home:
+        first, last = window(home, day)
+        labelled = {
+            workflow for labelled_on, workflow in home.lake.partitions("demonstrations") if first <= labelled_on <= last
+        }
+    if not labelled:
+        yield dg.SkipReason(f"nothing is labelled from {first} to {last}")
+    for workflow in sorted(labelled):
+        yield dg.RunRequest(run_key=f"{day}|{workflow}", partition_key=batch_key(day, workflow))
 
 
 @dg.schedule(job=tidy, cron_schedule="0 4 * * 0", execution_timezone="UTC")

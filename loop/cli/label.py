@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import date, datetime
+from typing import Annotated, Any
 
 import typer
 
 from loop import config
 from loop.cli import output
 from loop.cli.batches import workflow_of
-from loop.errors import BadInputError, LoopError
+from loop.errors import BadInputError
 from loop.home import Home, open_home
-
-if TYPE_CHECKING:
-    from loop.label.synthesize.generate import Generator
 
 label = typer.Typer(help="Labels that machines make, and what labels cost by source.", no_args_is_help=True)
 _Workflow = Annotated[str, typer.Argument(help="The workflow.")]
@@ -64,26 +61,12 @@ def synthesize(  # noqa: PLR0913, PLR0917 - one argument an option
     json: bool = output.Json,
 ) -> None:
     """Let a model write answers where real ones are few; keep what passes, and note whether it helps."""
-    from loop.label.select.learned import committee_of
-    from loop.label.synthesize.run import synthesise
+    from loop.cycle.synthesising import synthesise
 
     name = workflow_of(workflow)
     with open_home(config.load()) as home:
         days = _with_data(home, name, first, last)
-        committee, _ = committee_of(home.settings, home.lake, home.state, days[1] + timedelta(days=1), name)
-        done = synthesise(
-            home.settings,
-            home.lake,
-            home.state,
-            name,
-            days,
-            _generator(home, name),
-            now=datetime.now(UTC),
-            by=by,
-            n=answers,
-            most=most,
-            scorer=None if committee is None else committee.score,
-        )
+        done = synthesise(home, name, days, by=by, n=answers, most=most)
     told = done.told()
     if json:
         output.emit_json({"workflow": name, **told})
@@ -115,27 +98,16 @@ def prongs(workflow: _Workflow, first: _From = None, last: _To = None, json: boo
     _show(f"{name}: cost in {currency}; {found.held_out} held-out preferences", columns, rows)
 
 
-def _generator(home: Home, workflow: str) -> Generator:
-    """Who writes: the server that is set, else the champion."""
-    from loop.label.synthesize.generate import Champion, Endpoint
-    from loop.release import releases
-
-    settings = home.settings
-    if settings.synthesis_url is not None:
-        key = settings.secret_text("synthesis")
-        return Endpoint(settings.synthesis_url, key, settings.synthesis_model or workflow, workflow)
-    if (version := releases.champion_now(home.state)) is None:
-        raise LoopError("no model to write with: `loop cycle` makes the first champion, or set synthesis_url")
-    return Champion(version, home.path(releases.model_version(home.state, version).path), workflow)
-
-
 def _with_data(home: Home, workflow: str, first: datetime | None, last: datetime | None) -> tuple[date, date]:
     """The days that are meant; by default the window of a cycle, up to the last day with labels."""
+    from loop.cycle.reading import window
+
     there = [day for day, name in home.lake.partitions("demonstrations") if name == workflow]
     if last is None and not there:
         raise BadInputError(f"{workflow}: nothing is labelled yet; `loop status` says what there is")
-    end = last.date() if last else there[-1]
-    return first.date() if first else end - timedelta(days=home.settings.window_days - 1), end
+
+    earliest, end = window(home, last.date() if last else there[-1])
+    return first.date() if first else earliest, end
 
 
 def _show(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

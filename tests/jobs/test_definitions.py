@@ -30,7 +30,12 @@ EXPECTED = {
     "rewards": ("labelling", {"interactions", "signals", "outcomes"}),
     "label_tasks": ("labelling", {"interactions", "signals"}),
     "task_labels": ("labelling", {"label_tasks"}),
-    "training_set": ("training", {"demonstrations", "preferences"}),
+    "synthetic": (
+        "labelling",
+        {"interactions", "demonstrations", "unpaired", "preferences", "label_tasks", "task_labels"},
+    ),
+    "ablations": ("labelling", {"synthetic", "demonstrations"}),
+    "training_set": ("training", {"demonstrations", "preferences", "synthetic", "ablations"}),
     "policy": ("training", {"training_set"}),
     "comparisons": ("evaluation", {"policy"}),
     "evaluation": ("evaluation", {"comparisons"}),
@@ -74,7 +79,7 @@ def test_checks_are_of_a_partition_and_only_that_on_batches_blocks() -> None:
 def test_jobs_cover_the_graph() -> None:
     covered = {
         key.path[-1]
-        for name in ("drain", "daily_data", "aggregate_answers", "learn", "decide")
+        for name in ("drain", "daily_data", "aggregate_answers", "synthesize", "learn", "decide")
         for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys
     }
     assert covered == set(EXPECTED)
@@ -84,6 +89,7 @@ def test_nothing_starts_by_itself() -> None:
     repository = defs.get_repository_def()
     assert {s.name: s.default_status.value for s in repository.schedule_defs} == {
         "daily_data_schedule": "STOPPED",
+        "synthesize_schedule": "STOPPED",
         "learn_schedule": "STOPPED",
         "tidy_schedule": "STOPPED",
         "retain_schedule": "STOPPED",

@@ -73,11 +73,16 @@ class Server:
 
 @pytest.fixture
 def lived(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("LOOP_SECRET_PSEUDONYM", "5e" * 32)  # by the names that it makes people are held out
+    live(home)
+    return home
+
+
+def live(home: Home) -> None:
     """Two teams paint one half of the things and accept what they are shown; a third team has the other half.
 
     There, who is of the training side has rejected everything, and who is held out has written what is right.
     """
-    monkeypatch.setenv("LOOP_SECRET_PSEUDONYM", "5e" * 32)  # by the names that it makes people are held out
     draw, rows = random.Random(0), []
     key = home.settings.secret("pseudonym")
     for n in range(450):
@@ -102,7 +107,6 @@ def lived(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
     told: dict[str, Any] = {"rows": 450, "quarantined": 0, "reasons": [], "author": "a", "run_id": None}
     home.state.record_batch(day=DAY, workflow=WORKFLOW, digest="b", status=BatchStatus.ACCEPTED, **told)
     batches.build(home.settings, home.lake, home.state, DAY, WORKFLOW)
-    return home
 
 
 def ran(home: Home, write: Write, **more: Any) -> Synthesised:
