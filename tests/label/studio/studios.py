@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 from loop.config import Settings
 from loop.home import Home
 from loop.label import tasks
+from loop.label.studio import pull, push
 from loop.label.studio.rest import Rest
 from loop.label.tasks import Kind, Origin
 from loop.services.studio import Studio
@@ -129,6 +131,33 @@ def rows(home: Home) -> list[dict[str, Any]]:
     query = sa.select(table).order_by(table.c.label_task_id, table.c.annotator, table.c.version)
     with home.state.engine.connect() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def send(home: Home, bridge: Rest, **given: Any) -> push.Pushed:
+    return push.push(home.settings, home.lake, home.state, bridge, now=now(), random=Random(3), **given)
+
+
+def fetch(home: Home, bridge: Rest, **given: Any) -> pull.Pulled:
+    return pull.pull(home.settings, home.lake, home.state, bridge, **given)
+
+
+def tasks_of(bridge: Rest, project: int) -> list[dict[str, Any]]:
+    return [task for page in bridge.tasks(project) for task in page]
+
+
+def project_of(bridge: Rest, title: str) -> int:
+    (found,) = (project["id"] for project in bridge.projects() if project["title"] == title)
+    return int(found)
+
+
+def fetch_rows(home: Home, bridge: Rest, *, answers: int, new: int) -> list[dict[str, Any]]:
+    done = fetch(home, bridge)
+    assert (done.answers, done.recorded.new, dict(done.set_aside)) == (answers, new, {})
+    return rows(home)
+
+
+def by_task(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["label_task_id"]: row for row in found}
 
 
 def now() -> datetime:

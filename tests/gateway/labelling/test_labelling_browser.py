@@ -22,7 +22,7 @@ from loop.label.tasks import Kind
 from loop.services import Urls
 from tests.client.pages import ARGUMENTS, CHROMIUM, needs_browser
 from tests.gateway.fronts import Running
-from tests.gateway.labellers import ask, cleared, join, labelling, question, stored
+from tests.gateway.labelling.labellers import ask, cleared, join, labelling, question, stored
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
