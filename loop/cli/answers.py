@@ -45,6 +45,10 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
     options: Annotated[
         str | None, typer.Option(help="Labels that may be answered, by comma; those of the file.")
     ] = None,
+    answered_at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When answers without a time were given (ISO 8601, UTC if no zone); now."),
+    ] = None,
     json: bool = output.Json,
 ) -> None:
     """Take answers over as annotations; tasks are made where there are none. The same again changes nothing."""
@@ -53,6 +57,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
     workflow_of(workflow)
     if kind not in CHOSEN:
         raise BadInputError(f"--kind: expected one of {', '.join(CHOSEN)}, whose answers are labels, got {kind}")
+    at = None if answered_at is None else importing.moment(answered_at)
     collection = load(file, form)
     settings = config.load()
     with open_home(settings) as home:
@@ -66,6 +71,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option of the command
             kind=kind,
             options=tuple(option.strip() for option in options.split(",")) if options else (),
             origin=Origin.IMPORT if form is Format.ANSWERS else Origin.BENCHMARK,
+            answered_at=at,
             author=getuser(),
         )
     told = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,15 @@ def test_without_gold_there_is_no_accuracy_and_what_is_broken_is_on_stderr(loop:
         (("benchmark", "FILE"), "expected a judge"),
         (("import", "FILE", "--kind", "span"), "--kind: expected one of preference, rating, category"),
         (("import", "FILE", "--day", "2062-01-05"), "--day: expected one that has begun, got 2062-01-05"),
+        (
+            ("import", "FILE", "--answered-at", "noon"),
+            "--answered-at: expected a time such as 2026-01-05T12:00Z, got 'n",
+        ),
+        (
+            ("import", "FILE", "--answered-at", "2062-01-05"),
+            "expected a time from 1970 to now, got 2062-01-05T00:00:00+",
+        ),
+        (("import", "FILE", "--answered-at", "0001-01-01T00:00+14:00"), "--answered-at: expected a time from 1970 to"),
         (("import", "FILE", "--kind", "preference"), "columns called first and second"),
         (("agreement", "--input", "FILE", "--slice", "page"), "--slice: expected a column of the file"),
         (("agreement", "--input", "FILE", "--level", "ordinal"), "--options, the labels in their order, for x, y, z"),
@@ -116,6 +125,26 @@ def test_a_judge_from_a_file_stands_beside_people(loop: Command, path: Path, tmp
     assert (code, [j["judge"] for j in told["judges"]]) == (0, ["robot"])
     assert (told["judges"][0]["tasks"], told["judges"][0]["without_verdict"]) == (2, 3)
     assert told["judges"][0]["with_a_person"]["value"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("told", "at"),
+    [
+        ("2026-01-06T09:30", datetime(2026, 1, 6, 9, 30, tzinfo=UTC)),
+        ("2026-01-06T09:30:00+02:00", datetime(2026, 1, 6, 7, 30, tzinfo=UTC)),
+        ("2026-01-06", datetime(2026, 1, 6, tzinfo=UTC)),
+    ],
+)
+def test_answers_that_carry_no_time_have_the_one_that_is_told(
+    settings: Settings, loop: Command, tmp_path: Path, told: str, at: datetime
+) -> None:
+    made = tmp_path / "timed.csv"
+    made.write_text("worker,task,label,answered_at\na,t,x,2026-01-07T00:00Z\nb,t,y,\n")
+    code, done, _ = loop("import", str(made), "--day", DAY, "--answered-at", told)
+    assert (code, done["new"]) == (0, 2)
+    with open_home(settings) as home:
+        rows = {row["label"]: row["answered_at"] for row in home.state.arrow("annotations").to_pylist()}
+    assert rows == {"x": datetime(2026, 1, 7, tzinfo=UTC), "y": at}
 
 
 def test_imported_once_answers_are_aggregated_in_the_home(settings: Settings, loop: Command, path: Path) -> None:

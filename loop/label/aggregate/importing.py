@@ -22,6 +22,7 @@ from loop.privacy.masking import mask
 from loop.privacy.recognise import recogniser
 from loop.state import State
 
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KNOWN: Final = "known in the imported file"
 """Reason of a known answer that is the import's own."""
 
@@ -54,6 +55,7 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
     kind: Kind = Kind.CATEGORY,
     options: Sequence[str] = (),
     origin: Origin = Origin.IMPORT,
+    answered_at: datetime | None = None,
     author: str,
 ) -> Imported:
     """Store a collection. The same again changes nothing.
@@ -61,6 +63,10 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
     What the file does not say of a task is its name and the labels that occur: give `options` where the file will grow,
     for a task of other options is another task. A raw worker's id becomes a pseudonym, and texts are masked as they are
     everywhere in the home. What somebody said who was erased is set aside.
+
+    Args:
+        answered_at: when answers were given that carry no time; now by default. It decides what is after a deadline,
+            after somebody was removed or before somebody was erased.
 
     Raises:
         BadInputError: an annotator was removed, a task is not of its kind, or the day is to come.
@@ -79,9 +85,9 @@ def store(  # noqa: PLR0913 - where it goes, and what is said of it
             shown = _masked(told, find)
             asked[name] = tasks.task(day=day, workflow=workflow, origin=origin, reason=origin.value, **shown)
     done.tasks = tasks.add(lake, state, list(asked.values()))
-    now = datetime.now(UTC)
+    otherwise = answered_at or datetime.now(UTC)
     gone = outside.erased(settings, state, dict.fromkeys(rows.worker))
-    times = [_time(extra.get("answered_at")) or now for extra in rows.extra]
+    times = [_time(extra.get("answered_at")) or otherwise for extra in rows.extra]
     kept = [i for i, worker in enumerate(rows.worker) if worker not in gone or times[i] >= gone[worker]]
     names = {
         worker: outside.enlist(settings, state, person=worker, source="import", workflows=[workflow], author=author)
@@ -175,6 +181,22 @@ def _masked(question: dict[str, Any], find: Any) -> dict[str, Any]:
     split = len(question["texts"])
     told = [{**message, "content": text} for message, text in zip(prompt, texts[split:], strict=True)]
     return {**question, "texts": texts[:split], "prompt": told}
+
+
+def moment(given: str) -> datetime:
+    """A time in ISO 8601, in UTC where it names no zone.
+
+    Raises:
+        BadInputError: it is none, or not yet.
+    """
+    try:
+        at = datetime.fromisoformat(given.strip())
+    except ValueError:
+        raise BadInputError(f"--answered-at: expected a time such as 2026-01-05T12:00Z, got {given!r}") from None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    if not EARLIEST <= at <= datetime.now(UTC):
+        raise BadInputError(f"--answered-at: expected a time from {EARLIEST.year} to now, got {at.isoformat()}")
+    return at
 
 
 def _time(given: str | None) -> datetime | None:
