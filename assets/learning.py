@@ -12,7 +12,7 @@ OWNERS = ["team:research"]
 @dg.asset(
     deps=[
         dg.AssetDep(name, partition_mapping=DAY_OF_BATCHES)
-        for name in ("demonstrations", "preferences", "synthetic", "ablations")
+        for name in ("demonstrations", "preferences", "label_tasks", "task_labels", "synthetic", "ablations")
     ],
     description=f"{described('training_sets')} Reads the window of days up to the cycle, accepted batches only.",
     group_name="training",

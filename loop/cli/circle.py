@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,9 +23,11 @@ from loop.collect import events
 from loop.errors import BadInputError
 from loop.evaluate import answers, panel
 from loop.home import Home
+from loop.label import outside, tasks
+from loop.label.annotations import Annotation, record
 from loop.lake import from_rows
 from loop.release import releases
-from loop.simulate import controls
+from loop.simulate import annotators, controls
 from loop.simulate.conduct import CONDUCTS
 from loop.simulate.organisation import Organisation
 
@@ -34,6 +36,11 @@ if TYPE_CHECKING:
 
 FIRST_DAY = date(2026, 1, 5)
 """The simulated calendar starts on this Monday, whenever it is run: the same seed gives the same days."""
+
+EVENING = time(20)
+"""When the day's questions are answered, in UTC."""
+PAGE = "page"
+"""`source` of what simulated annotators say: as the page would send it."""
 
 
 class Circle:
@@ -50,6 +57,7 @@ class Circle:
                 conduct=CONDUCTS[world.conduct],
             )
         self.channel: Channel = InProcess(home, world.seed)
+        self.annotators = {name: annotators.hire(world.seed, name, world.annotators) for name in world.workflows}
         self._days_file = home.settings.truth / "days.jsonl"
         self._first: date | None = None
 
@@ -63,6 +71,8 @@ class Circle:
             return
         with self.watch.stage("base model"):
             self.organisation.write_truth(truth)
+            hired = [person for staff in self.annotators.values() for person in staff]
+            (truth / "annotators.json").write_text(json.dumps(annotators.told(hired), indent=1))
             corpus = self.home.settings.corpus / "organisation.jsonl"
             corpus.parent.mkdir(parents=True, exist_ok=True)
             corpus.write_text("".join(json.dumps(row) + "\n" for row in self.organisation.corpus()))
@@ -92,6 +102,10 @@ class Circle:
         with self.watch.stage("collect"):
             self.channel.send(day, sent)
         halted = {workflow for workflow in self.world.workflows if not self.dagster.data(day, workflow)}
+        for workflow in self.world.workflows if self.world.annotators else ():
+            with self.watch.stage("people"):
+                self._ask_annotators(day, workflow)
+            self.dagster.aggregate(day, workflow)
         if self.world.control is not Control.FROZEN:
             self.dagster.learn(day)
             with self.watch.stage("people"):
@@ -158,6 +172,25 @@ class Circle:
             who = events.pseudonym(said.employee, key)
             given.append(panel.Answer(said.comparison_id, who, panel.Choice(said.choice), now, said.dwell_ms))
         panel.record_answers(self.home.state, given)
+
+    def _ask_annotators(self, day: date, workflow: str) -> None:
+        """Put the day's questions before those who were hired for it, each before as many as it wants."""
+        settings, state, staff = self.home.settings, self.home.state, self.annotators[workflow]
+        about: dict[str, Any] = {"source": PAGE, "workflows": [workflow], "author": "simulation"}
+        names = [outside.enlist(settings, state, person=person.id, **about) for person in staff]
+        asked = tasks.read(self.home.lake, days=(day, day), workflows=[workflow])
+        done = [0] * len(staff)
+        clock = [datetime.combine(day, EVENING, UTC)] * len(staff)
+        given = []
+        for first, task in enumerate(asked.to_pylist()):
+            for nth in range(min(task["wanted"], len(staff))):
+                who = (first + nth) % len(staff)
+                said = annotators.answer(self.organisation.world, task, staff[who], done=done[who])
+                shown, clock[who] = clock[who], clock[who] + timedelta(seconds=said.seconds)
+                done[who] += 1
+                words = {name: getattr(said, name) for name in ("label", "content", "swapped", "seconds")}
+                given.append(Annotation(said.label_task_id, names[who], clock[who], PAGE, shown_at=shown, **words))
+        record(state, asked, given)
 
     def _told(self, day: date, workflow: str, sent: Sequence[dict[str, Any]], version: str) -> dict[str, Any]:
         mine = [event for event in sent if event["workflow"] == workflow]

@@ -30,6 +30,7 @@ _STAGES = {
     "label": "label",
     "rewards": "label",
     "label_tasks": "ask",
+    "task_labels": "aggregate",
     "training_set": "freeze",
     "policy": "train",
     "comparisons": "compare",
@@ -71,6 +72,12 @@ class Orchestrator:
             return False
         raise LoopError(_why("daily_data", f"{day} {workflow}", result))
 
+    def aggregate(self, day: date, workflow: str) -> str:
+        """What the answers to one day's questions say together; the run's id."""
+        from assets.partitions import batch_key
+
+        return self._must("aggregate_answers", batch_key(day, workflow))
+
     def drain(self) -> str:
         """Move what the gateway acknowledged into the lake; the run's id."""
         return self._must("drain", None)
@@ -83,10 +90,10 @@ class Orchestrator:
         """Evaluate and decide; the run's id."""
         return self._must("decide", cycle)
 
-    def _must(self, job: str, cycle: date | None) -> str:
-        result = self._run(job, None if cycle is None else cycle.isoformat())
+    def _must(self, job: str, partition: date | str | None) -> str:
+        result = self._run(job, None if partition is None else str(partition))
         if not result.success:
-            raise LoopError(_why(job, f"{cycle or 'the spool'}", result))
+            raise LoopError(_why(job, f"{partition or 'the spool'}", result))
         return str(result.run_id)
 
     def _run(self, job: str, partition: str | None) -> dg.ExecuteInProcessResult:

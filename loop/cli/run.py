@@ -47,6 +47,7 @@ class World:
     edits: bool
     control: Control
     conduct: Conduct = Conduct.CLEAN
+    annotators: int = 0
 
 
 def run(  # noqa: PLR0913, PLR0917 - one argument an option
@@ -56,6 +57,9 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
     seed: Annotated[int, typer.Option(min=0, help="Of the world: what fits what, and who works there.")] = 0,
     control: Annotated[Control, typer.Option(help="A run that must show no gain.")] = Control.NONE,
     conduct: Annotated[Conduct, typer.Option(help="How people go about deciding.")] = Conduct.CLEAN,
+    annotators: Annotated[
+        int, typer.Option(min=0, help="People hired for each workflow to answer label tasks; none in a control.")
+    ] = 4,
     edits: Annotated[bool, typer.Option(help="Whether people may edit; without, they reject instead.")] = True,
     final_items: Annotated[int, typer.Option(min=1, help="Unseen prompts per workflow on which it ends.")] = 500,
     through_gateway: Annotated[
@@ -71,7 +75,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument an option
     watch = Stopwatch()
     settings = config.load()
     workflows = check_workflows(workflow, schema.BUILT_IN)
-    world = World(seed, employees, workflows, edits, control, conduct)
+    hired = annotators if control is Control.NONE else 0  # honest labels would teach what a control must not know
+    world = World(seed, employees, workflows, edits, control, conduct, hired)
     with contextlib.ExitStack() as stack:
         with watch.stage("services"):
             home = stack.enter_context(open_home(settings))

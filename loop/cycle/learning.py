@@ -19,6 +19,7 @@ from loop.cycle.reading import cutoff_of, labels, latest, learned_until, record,
 from loop.cycle.versions import code, existing, mark, recipe_of, register, version_of
 from loop.errors import LoopError
 from loop.home import Home
+from loop.label.aggregate import teaching
 from loop.label.synthesize import using
 from loop.release import registry, releases, taints
 from loop.release.releases import ModelVersion
@@ -55,6 +56,12 @@ class TrainingSet:
     """Rows that the champion has not learned from; the rest is replayed, or synthetic."""
     synthetic: int
     """Demonstrations that a model wrote; see loop/label/synthesize."""
+    from_annotators: int
+    """Rows that annotators' answers teach; see loop/label/aggregate/teaching.py."""
+    annotators_aside: dict[str, int]
+    """What annotators said and is not learned from, by reason."""
+    replaced: int
+    """Preferences of decisions between two texts that annotators compared: their label stands in their place."""
     left_out: int
     """Rows that the cycle might have read and that the limit or the replay share left out."""
     received_later: int
@@ -62,12 +69,14 @@ class TrainingSet:
     table_versions: dict[str, int | None]
 
     def told(self) -> dict[str, Any]:
-        return asdict(self) | {"cutoff": self.cutoff.isoformat()}
+        told = asdict(self) | {"cutoff": self.cutoff.isoformat()}
+        aside = told.pop("annotators_aside")
+        return told | {f"annotators, set aside/{reason}": count for reason, count in sorted(aside.items())}
 
 
 def training_set(home: Home, cycle: date) -> TrainingSet:
     """Freeze what the cycle may learn from: all that is fresh, and a share of what is older."""
-    read = ("demonstrations", "preferences", "synthetic")
+    read = ("interactions", "label_tasks", "task_labels", "demonstrations", "preferences", "synthetic")
     with home.lake.pinned(*read):  # what is read is frozen before an erasure looks for it
         return _training_set(home, cycle)
 
@@ -77,11 +86,16 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
     since = learned_until(home, cycle)
     versions = {name: home.lake.version(name) for name in ("demonstrations", "preferences")}
     chosen: dict[str, pa.Table] = {}
-    fresh_rows = left_out = later = 0
+    fresh_rows = left_out = later = replaced = from_annotators = 0
+    annotated = teaching.taught(home.settings, home.lake, home.state, window(home, cycle), cutoff)
     for name, read in versions.items():
-        rows = labels(home, name, cycle, cutoff, split=Split.TRAIN, version=read)
+        own = labels(home, name, cycle, cutoff, split=Split.TRAIN, version=read)
+        more = annotated.preferences if name == "preferences" else annotated.demonstrations
+        rows = teaching.instead_of(own, more) if name == "preferences" else own
+        replaced += own.num_rows - rows.num_rows
         if home.settings.signals:
             rows = revised(home.lake, rows, cycle)
+        rows = pa.concat_tables([rows, more])
         is_fresh = pc.greater_equal(rows["received_at"], since)
         fresh, older = rows.filter(is_fresh), rows.filter(pc.invert(is_fresh))
         composed = dataset.compose(
@@ -96,10 +110,13 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
         left = composed.fresh_left + composed.older_left
         assert composed.rows.num_rows + left == rows.num_rows, f"{name}: a row was lost"
         chosen[name] = composed.rows
+        theirs = pc.is_in(composed.rows["kind"], pa.array([teaching.JUDGED, teaching.REWRITTEN]))
+        from_annotators += pc.sum(theirs).as_py() or 0
         fresh_rows += composed.fresh
         left_out += left
     real = chosen["demonstrations"]
-    versions |= {name: home.lake.version(name) for name in ("synthetic", "ablations")}
+    also = ("label_tasks", "task_labels", "synthetic", "ablations")
+    versions |= {name: home.lake.version(name) for name in also}
     made = using.rows_for(home.settings, home.lake, home.state, window(home, cycle), cutoff, real=real.num_rows)
     chosen["demonstrations"] = pa.concat_tables([real, made])
     frozen = dataset.freeze(
@@ -122,8 +139,21 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
         path=home.relative(frozen.path),
         frozen_at=datetime.now(UTC),
     )
-    counts = (chosen["demonstrations"].num_rows, chosen["preferences"].num_rows)
-    return TrainingSet(frozen.digest, attempt, cutoff, *counts, fresh_rows, made.num_rows, left_out, later, versions)
+    return TrainingSet(
+        digest=frozen.digest,
+        attempt=attempt,
+        cutoff=cutoff,
+        demonstrations=chosen["demonstrations"].num_rows,
+        preferences=chosen["preferences"].num_rows,
+        fresh=fresh_rows,
+        synthetic=made.num_rows,
+        from_annotators=from_annotators,
+        annotators_aside=dict(annotated.set_aside),
+        replaced=replaced,
+        left_out=left_out,
+        received_later=later,
+        table_versions=versions,
+    )
 
 
 # -- policy ---------------------------------------------------------------------------------------------------------

@@ -54,6 +54,12 @@ def goes(table: schema.Table, rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
     return found
 
 
+def learned(rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
+    """Of rows of a training set, whether each goes: it came from a decision that does, or the person wrote it."""
+    [own] = [name for name in ("demonstration_id", "preference_id") if name in rows.column_names]
+    return pc.or_(among(rows["event_id"], plan.named.events), among(rows[own], plan.written))
+
+
 def pointers(table: schema.Table) -> list[str]:
     """The columns in which a row of somebody else may name an event: the name goes, the row stays."""
     return [c.name for c in table.columns if c.name in {"revises", "event_id"} and c.nullable]

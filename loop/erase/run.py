@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from loop.collect import erasing
 from loop.cycle import versions
 from loop.erase import databases, files, rows
-from loop.erase.matching import among
+from loop.erase.matching import learned
 from loop.erase.needles import Needles
 from loop.erase.plan import Plan, Step, alone, drop, look, restored, save
 from loop.erase.subject import Subject, check_reason
@@ -102,10 +102,7 @@ def _reach(home: Home, subject: Subject, step: Step) -> Report:
         made = connection.execute(sa.select(models.c.version, models.c.training_digest)).all()
     for path in dataset.sets(home.settings.training_sets):
         frozen = dataset.load(path.parent, path.name)
-        lost = sum(
-            pc.sum(among(table["event_id"], plan.named.events)).as_py() or 0
-            for table in (frozen.demonstrations, frozen.preferences)
-        )
+        lost = sum(pc.sum(learned(rows, plan)).as_py() or 0 for rows in (frozen.demonstrations, frozen.preferences))
         own |= {
             row.version: (lost, dataset.erased(path)[1]) for row in made if lost and row.training_digest == path.name
         }
@@ -213,12 +210,12 @@ class _Erasure:
         return gone
 
     def _sets(self) -> Counter[str]:
-        root, events = self.home.settings.training_sets, self.plan.named.events
+        root = self.home.settings.training_sets
         dataset.clear(root)
         gone: Counter[str] = Counter()
         for path in dataset.sets(root):
             self.step(f"training set {path.name[:12]}")
-            gone["training_sets"] += dataset.erase(path, lambda part: among(part["event_id"], events))
+            gone["training_sets"] += dataset.erase(path, lambda part: learned(part, self.plan))
         return gone
 
     def _models(self) -> None:

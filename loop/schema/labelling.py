@@ -57,7 +57,7 @@ TASK_LABELS: Final = Table(
         Column("kind", TEXT, "the task's"),
         Column("label", TEXT, "the most probable"),
         Column("confidence", REAL, "its probability, 0 to 1"),
-        Column("abstain", FLAG, "whether that is too little to be taught: the task waits for adjudication"),
+        Column("abstain", FLAG, "whether that is too little to be relied on: the task waits for adjudication"),
         Column("probabilities", PROBABILITIES, "what is believed of each label"),
         Column("answers", INT, "answers that count"),
         Column("method", TEXT, "the aggregation"),

@@ -120,7 +120,9 @@ DEMONSTRATIONS: Final = Table(
     key=("demonstration_id",),
     columns=(
         Column("demonstration_id", TEXT, "digest of the event and the kind"),
-        Column("kind", TEXT, "accepted (verbatim), edited, or, in training sets alone, synthetic"),
+        Column(
+            "kind", TEXT, "accepted (verbatim), edited; in training sets also rewritten (by an annotator), synthetic"
+        ),
         Column("prompt", MESSAGES, "what the model was asked", Privacy.TEXT),
         Column("answer", TEXT, "the text that stood in the end", Privacy.TEXT),
         *SOURCE_OF_LABEL,
@@ -134,7 +136,12 @@ PREFERENCES: Final = Table(
     key=("preference_id",),
     columns=(
         Column("preference_id", TEXT, "digest of the event, the kind and the rejected position"),
-        Column("kind", TEXT, "edit (final text over the suggestion) or choice (taken over shown beside it)"),
+        Column(
+            "kind",
+            TEXT,
+            "edit (final text over the suggestion), choice (taken over shown beside it); in training sets also judged "
+            "(by annotators), rewritten (an annotator's text over the suggestion)",
+        ),
         Column("prompt", MESSAGES, "what the model was asked", Privacy.TEXT),
         Column("chosen", TEXT, "the preferred text", Privacy.TEXT),
         Column("rejected", TEXT, "the other text", Privacy.TEXT),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
+import pyarrow.compute as pc
 import pytest
 
-from loop import cycle
+from loop import cycle, schema
 from loop.config import Settings
 from loop.cycle import versions
 from loop.cycle.reading import cutoff_of
@@ -16,6 +17,10 @@ from loop.errors import LoopError
 from loop.evaluate import answers, panel
 from loop.home import Home, open_home
 from loop.label import batches as labelling
+from loop.label import outside, tasks
+from loop.label.aggregate import partition
+from loop.label.annotations import Annotation, record
+from loop.lake import from_rows
 from loop.release import releases
 from loop.services import prepare, session
 from loop.train import dataset
@@ -52,6 +57,46 @@ def data(home: Home, day: date) -> None:
     batches.build(home.settings, home.lake, home.state, day, "comms")
     verdicts.judge(home.settings, home.lake, home.state, day, "comms")
     labelling.build(home.settings, home.lake, home.state, day, "comms")
+
+
+def test_what_annotators_say_is_learned_from_in_the_place_of_clicks(home: Home) -> None:
+    live(home, FIRST)
+    before = cycle.training_set(home, FIRST)
+    assert (before.from_annotators, before.replaced) == (0, 0)
+    pair = home.lake.read("preferences").filter(pc.field("kind") == "choice").slice(0, 1).to_pylist()[0]
+    told = {"day": FIRST, "workflow": "comms", "prompt": pair["prompt"], "batch": pair["batch"], "reason": "random"}
+    asked = tasks.task(
+        kind=tasks.Kind.PREFERENCE,
+        origin=tasks.Origin.DECISION,
+        texts=[pair["chosen"], pair["rejected"]],
+        event_id=pair["event_id"],
+        employee=pair["employee"],
+        **told,
+    )
+    tasks.add(home.lake, home.state, [asked])
+    at = pair["received_at"] + timedelta(minutes=1)
+    given = [
+        Annotation(
+            asked["label_task_id"],
+            outside.enlist(home.settings, home.state, person=f"annotator {n}", source="page", author="lead"),
+            at,
+            "page",
+            label="second",
+        )
+        for n in range(4)
+    ]
+    assert record(home.state, from_rows([asked], schema.LABEL_TASKS), given).new == 4
+    assert partition.build(home.lake, home.state, FIRST, "comms").labelled == 1
+    after = cycle.training_set(home, FIRST)
+    assert (after.from_annotators, after.replaced, after.annotators_aside) == (1, 1, {})
+    assert (after.demonstrations, after.preferences) == (before.demonstrations, before.preferences)
+    rows = dataset.load(home.settings.training_sets, after.digest).preferences.to_pylist()
+    [judged] = [row for row in rows if row["kind"] == "judged"]
+    assert (judged["event_id"], judged["chosen"]) == (pair["event_id"], pair["rejected"])
+    both = {pair["chosen"], pair["rejected"]}
+    assert [r["kind"] for r in rows if r["event_id"] == pair["event_id"] and {r["chosen"], r["rejected"]} == both] == [
+        "judged"
+    ]
 
 
 def test_a_past_cycle_run_again_meets_the_past(home: Home) -> None:

@@ -15,7 +15,7 @@ from loop.erase import Kind, Report, retain, run
 from loop.erase.subject import subject
 from loop.home import Home
 from loop.label import annotators, gold, outside, tasks
-from loop.label.aggregate import importing
+from loop.label.aggregate import importing, teaching
 from loop.label.aggregate.public import Format, load
 from loop.label.annotations import Annotation, record
 from loop.label.gold import Verdict
@@ -24,8 +24,10 @@ from loop.label.studio.push import push
 from loop.label.tasks import Kind as Task
 from loop.label.tasks import Origin
 from loop.lake import from_rows
+from loop.schema import BatchStatus
+from loop.train import dataset
 from tests.label.studio.memory import Memory
-from tests.rows import DAY, decision, event, land
+from tests.rows import DAY, decision, event, interactions, land
 
 ANNA, BEN, EVE = "anna-4711", "ben-0815-labels", "eve-2300-labels"
 AT = datetime.now(UTC) - timedelta(hours=2)
@@ -195,3 +197,35 @@ def test_who_was_erased_does_not_come_back_with_the_old_file(home: Home, tmp_pat
         if not refused:
             erase(home, BEN)
     assert {row["annotator"] for row in [*held(home, "annotators"), *held(home, "annotations")]} == {name(home, EVE)}
+
+
+def test_what_an_annotator_wrote_leaves_the_training_sets_and_the_decision_stays(home: Home) -> None:
+    rejected = decision(9, "reject", employee=name(home, ANNA), received_at=AT, batch="b")
+    home.lake.overwrite("interactions", interactions(rejected), day=DAY, workflow="comms")
+    told = {"rows": 1, "quarantined": 0, "reasons": [], "author": "suite", "run_id": None}
+    home.state.record_batch(day=DAY, workflow="comms", digest="b", status=BatchStatus.ACCEPTED, **told)
+    asked = {"day": DAY, "workflow": "comms", "kind": Task.REWRITE, "texts": ["first"], "batch": "b"}
+    row = tasks.task(origin=Origin.DECISION, reason="random", event_id="e9", employee=name(home, ANNA), **asked)
+    tasks.add(home.lake, home.state, [row])
+    for person in (BEN, EVE):
+        who = outside.enlist(home.settings, home.state, person=person, source="page", author="lead")
+        said = Annotation(row["label_task_id"], who, AT, "page", content=json.dumps(f"as {person} writes"))
+        assert record(home.state, from_rows([row], schema.LABEL_TASKS), [said]).new == 1
+    settings = home.settings.model_copy(update={"held_out_share": 0.0})
+    found = teaching.taught(settings, home.lake, home.state, (DAY, DAY), datetime.now(UTC))
+    rows = (found.demonstrations, found.preferences)
+    frozen = dataset.freeze(*rows, root=home.settings.training_sets, salt_key=b"k" * 32, meta={})
+    assert [table.num_rows for table in rows] == [2, 2]
+
+    assert run.erase(home, subject(home.settings, Kind.EMPLOYEE, BEN), reason="r", author="d", dry_run=True).found == {
+        "state/annotators": 1,
+        "state/annotations": 1,
+        "training_sets": 2,
+    }
+    assert erase(home, BEN).removed["training_sets"] == 2
+    left = dataset.load(home.settings.training_sets, frozen.digest)
+    assert left.demonstrations["answer"].to_pylist() == left.preferences["chosen"].to_pylist() == [f"as {EVE} writes"]
+    assert (dataset.erased(frozen.path), dataset.verify(frozen.path)) == ((2, 4), [])
+    assert home.lake.read("interactions")["event_id"].to_pylist() == ["e9"], "the decision is another person's"
+    erase(home, ANNA)
+    assert dataset.erased(frozen.path) == (4, 4)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loop.config import Settings
+from loop.label.aggregate.teaching import lean
 from loop.label.select.questions import CHARS
 from loop.label.select.scorers import Committee, Pairs, fit
 from loop.label.tasks import Kind, Origin
@@ -80,32 +81,25 @@ def _labelled(lake: Lake, days: tuple[date, date], workflow: str, accepted: Sequ
         "task_labels", days=days, workflows=[workflow], columns=["label_task_id", "kind", "probabilities"]
     )
     labels = labels.filter(pc.equal(labels["kind"], Kind.PREFERENCE.value))
-    believed = {
-        row["label_task_id"]: {p["label"]: p["probability"] for p in row["probabilities"]} for row in labels.to_pylist()
-    }
+    believed = {row["label_task_id"]: lean(row["probabilities"]) for row in labels.to_pylist()}
     rows: list[dict[str, Any]] = []
     if believed:
         asked = lake.read("label_tasks", days=days, workflows=[workflow]).sort_by([("day", "ascending")])
         known = set(accepted)
         for task in asked.to_pylist():
-            says = believed.get(task["label_task_id"])
+            leaning = believed.get(task["label_task_id"], 0.0)
             usable = task["origin"] != Origin.BENCHMARK and task["batch"] in {"", *known} and len(task["texts"]) == 2
-            if says is None or not usable:
+            if not leaning or not usable:
                 continue
-            lean = says.get("first", 0.0) - says.get("second", 0.0)
-            texts = task["texts"] if lean > 0 else task["texts"][::-1]
-            rows += (
-                [
-                    {
-                        "asked": (task["prompt"][-1]["content"] if task["prompt"] else "")[-CHARS:],
-                        "preferred": texts[0][:CHARS],
-                        "other": texts[1][:CHARS],
-                        "weight": abs(lean),
-                        "who": task["label_task_id"],
-                    }
-                ]
-                if lean
-                else []
+            texts = task["texts"] if leaning > 0 else task["texts"][::-1]
+            rows.append(
+                {
+                    "asked": (task["prompt"][-1]["content"] if task["prompt"] else "")[-CHARS:],
+                    "preferred": texts[0][:CHARS],
+                    "other": texts[1][:CHARS],
+                    "weight": abs(leaning),
+                    "who": task["label_task_id"],
+                }
             )
     return pa.Table.from_pylist(rows, schema=PAIRS)
 
