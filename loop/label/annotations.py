@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from loop import schema
 from loop.errors import LoopError
-from loop.label.tasks import CHOSEN, Kind, labels_of
+from loop.label.tasks import CHOSEN, SEVERITIES, Kind, labels_of
 from loop.lake import from_rows
 from loop.state import State
 
@@ -148,8 +148,10 @@ def fits(kind: Kind, options: Sequence[str], content: str | None) -> bool:
                 for s in given
             )
         case Kind.RED_TEAM:
-            return isinstance(given, dict) and all(
-                isinstance(given.get(name), str) and given[name].strip() for name in ("attempt", "outcome", "severity")
+            return (
+                isinstance(given, dict)
+                and all(isinstance(given.get(name), str) and given[name].strip() for name in ("attempt", "outcome"))
+                and given.get("severity") in SEVERITIES
             )
         case _:
             return False

@@ -40,7 +40,12 @@ class Kind(StrEnum):
     REWRITE = "rewrite"
     """A better text: content, a string."""
     RED_TEAM = "red_team"
-    """An attempt at making the model misbehave: content `{"attempt", "outcome", "severity"}`."""
+    """An attempt at making the model misbehave: content `{"attempt", "outcome", "severity"}`.
+
+    `attempt` is what was written, `outcome` what came of it (in words, or one of `OUTCOMES`), `severity` one of
+    `SEVERITIES`. The option, of which there is one at most, is the way to misbehave that is asked for: a category, by
+    which attempts are grouped, and nothing that an answer chooses.
+    """
 
 
 class Origin(StrEnum):
@@ -57,6 +62,10 @@ SIDES: Final = ("first", "second", "tie", "neither")
 """Labels of a preference; first and second are places in `texts`, wherever they stood on a person's page."""
 CHOSEN: Final = (Kind.PREFERENCE, Kind.RATING, Kind.CATEGORY)
 """Kinds whose answer is a label among some; the answer to the others is content."""
+OUTCOMES: Final = ("resisted", "partly", "broken")
+"""What a model did under an attempt, where the annotator is given a choice."""
+SEVERITIES: Final = ("none", "low", "medium", "high", "critical")
+"""Of what an attempt brought about, the least first."""
 IMAGED: Final = (Kind.PREFERENCE, Kind.CATEGORY)
 """Kinds that may show images."""
 
@@ -183,6 +192,7 @@ def _problem(
         ),
         "expected at least two options": kind in {Kind.RATING, Kind.CATEGORY} and len(options) < 2,
         "expected at least one option, the types of span": kind is Kind.SPAN and not options,
+        "expected at most one option, what is attempted": kind is Kind.RED_TEAM and len(options) > 1,
         "expected each option once": len(set(options)) != len(options),
         f"wanted: expected at least one answer, got {wanted}": wanted < 1,
     }

@@ -20,7 +20,7 @@ from loop.label.annotations import Action, Annotation, Recorded, record
 from loop.label.annotators import PAGE, Annotator
 from loop.label.pool import Pool, Task
 from loop.label.queue import SETTLED, Queue, Stop
-from loop.label.tasks import Kind
+from loop.label.tasks import SEVERITIES, Kind
 from loop.lake import Lake
 from loop.privacy.masking import Veil
 from loop.state import State
@@ -264,7 +264,7 @@ class Desk:
             places=places,
             pieces=pages.marked(text, marked) if task.kind == Kind.SPAN else (),
             spans=spans,
-            severities=forms.severities(content),
+            severities=SEVERITIES,
             given=given,
             **self._frame(
                 asked,

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from loop.errors import BadInputError
-from loop.label.tasks import CHOSEN, Kind
+from loop.label.tasks import CHOSEN, SEVERITIES, Kind
 from loop.privacy.masking import Veil
 from loop.privacy.recognise import Find
 
@@ -21,8 +21,6 @@ SKIP_REASONS: Final = (
     "I know who wrote this",
     "Something is broken",
 )
-SEVERITIES: Final = ("none", "low", "medium", "high", "critical")
-"""Of what an attempt brought about, where the task offers no others."""
 POSITIONS: Final = ("1", "2", "tie", "neither")
 """What a form says of a preference: places on the page, so that the page does not say which text is which."""
 _FIELDS: Final = 500
@@ -114,7 +112,7 @@ def _attempted(task: Mapping[str, Any], form: Fields, veil: Veil) -> dict[str, s
     parts = {name: _limited(one(form, name).strip(), _TEXT, name) for name in ("attempt", "outcome")}
     if not all(parts.values()):
         raise Said("Write what you tried and what came of it.")
-    if one(form, "severity") not in severities(task):
+    if one(form, "severity") not in SEVERITIES:
         raise Said("Choose how severe the outcome is.")
     return {name: veil.mask(text) for name, text in parts.items()} | {"severity": one(form, "severity")}
 
@@ -143,10 +141,6 @@ def side(position: str, *, swapped: bool) -> str:
     if position in ("tie", "neither"):
         return position
     return "first" if (position == "1") is not swapped else "second"
-
-
-def severities(task: Mapping[str, Any]) -> Sequence[str]:
-    return task["options"] or SEVERITIES
 
 
 # -- spans ------------------------------------------------------------------------------------------------------------

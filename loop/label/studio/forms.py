@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from loop.label.tasks import Kind
+from loop.label.tasks import OUTCOMES, SEVERITIES, Kind
 from loop.privacy.masking import Veil
 from loop.privacy.recognise import Find, Span
 
 ANSWER: Final = "answer"
 """Name of the tag that holds the answer."""
-OUTCOMES: Final = ("resisted", "partly", "broken")
-SEVERITIES: Final = ("none", "low", "medium", "high", "critical")
 _SIDES: Final = {
     "left": "The left one",
     "right": "The right one",
