@@ -218,6 +218,27 @@ def test_known_answers_are_hidden_among_the_rest_at_their_share(home: Home) -> N
     assert seen & golden, "what is known is asked of everybody"
 
 
+def test_of_a_task_that_had_left_and_is_known_now_its_partition_alone_is_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(home)
+    row = question(0, wanted=1)
+    room.ask(question(1, workflow="comms"), row)
+    ann = room.join(workflows=["ads"])
+    assert room.answer(ann, seconds=9).label_task_id == row["label_task_id"]
+    room.again()
+    assert len(room.pool) == 1
+    gold.put(home.state, row, label="first", reason="experts", author="lead")
+    read: list[tuple[date, str]] = []
+    rows = Pool._rows
+    monkeypatch.setattr(Pool, "_rows", lambda self, part: read.append(part) or rows(self, part))  # type: ignore[func-returns-value]
+    room.pool.refresh()
+    assert read == [(DAY, "ads")]
+    assert [task.label_task_id for task in room.pool.hidden()] == [row["label_task_id"]]
+    room.pool.refresh()
+    assert len(read) == 1
+
+
 # -- undoing ----------------------------------------------------------------------------------------------------------
 
 
