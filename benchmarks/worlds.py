@@ -21,13 +21,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-KINDS = {
-    "clean": [],
-    "without edits": ["--no-edits"],
-    "control frozen": ["--control", "frozen"],
-    "control shuffled": ["--control", "shuffled"],
+KINDS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "clean": (["--annotators", "0"], {}),
+    "without edits": (["--annotators", "0", "--no-edits"], {}),
+    "annotators": ([], {}),
+    "annotators, four times the questions": ([], {"LOOP_LABEL_BUDGET": "200"}),
+    "annotators, mixed acquisition": ([], {"LOOP_ACQUISITION": "mixed"}),
+    "control frozen": (["--control", "frozen"], {}),
+    "control shuffled": (["--control", "shuffled"], {}),
 }
-"""Name in the table to the options of `loop run`."""
+"""Name in the table to the options of `loop run`, and settings."""
 
 
 def main() -> None:
@@ -53,11 +56,12 @@ def run(kind: str, seed: int, days: int, out: Path) -> None:
     if file.exists():
         return
     print(f"{kind}, world {seed}", file=sys.stderr, flush=True)
+    options, settings = KINDS[kind]
     with tempfile.TemporaryDirectory() as folder:
         loop = str(Path(sys.executable).with_name("loop"))
         done = subprocess.run(
-            [loop, "run", "--days", str(days), "--seed", str(seed), "--json", *KINDS[kind]],
-            env={**os.environ, "LOOP_HOME": f"{folder}/home"},
+            [loop, "run", "--days", str(days), "--seed", str(seed), "--json", *options],
+            env={**os.environ, **settings, "LOOP_HOME": f"{folder}/home"},
             stdout=subprocess.PIPE,
             check=True,
             text=True,
@@ -68,13 +72,17 @@ def run(kind: str, seed: int, days: int, out: Path) -> None:
 def table(out: Path) -> str:
     """Markdown: a row per kind, means over worlds with 95 % t-intervals."""
     columns = ("run", "worlds", "base", "last champion", "gain (95 % interval)", "best constant")
-    columns = (*columns, "above the constant", "promoted", "refused")
+    columns = (*columns, "above the constant", "more than clean, world by world", "promoted", "refused")
+    clean = _results(out, "clean")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for kind in KINDS:
-        results = [json.loads(p.read_text()) for p in sorted(out.glob(f"{kind.replace(' ', '-')}-*.json"))]
-        if not results:
+        by_world = _results(out, kind)
+        if not by_world:
             continue
+        results = list(by_world.values())
         means = {key: np.array([_mean(r, key) for r in results]) for key in ("base", "champion", "constant")}
+        both = [seed for seed in by_world if seed in clean and kind != "clean"]
+        more = np.array([_mean(by_world[seed], "champion") - _mean(clean[seed], "champion") for seed in both])
         decisions = [release["decision"] for r in results for release in r["releases"]]
         cells = [
             kind,
@@ -84,6 +92,7 @@ def table(out: Path) -> str:
             _interval(means["champion"] - means["base"]),
             f"{means['constant'].mean():.3f}",
             _interval(means["champion"] - means["constant"]),
+            _interval(more) if both else "",
             decisions.count("promoted"),
             decisions.count("refused"),
         ]
@@ -95,7 +104,7 @@ def by_workflow(out: Path) -> str:
     """Markdown: the gain of each kind of run in each workflow, means over worlds with 95 % t-intervals."""
     lines: list[str] = []
     for kind in KINDS:
-        results = [json.loads(p.read_text()) for p in sorted(out.glob(f"{kind.replace(' ', '-')}-*.json"))]
+        results = list(_results(out, kind).values())
         if not results:
             continue
         names = [row["workflow"] for row in results[0]["final"]]
@@ -104,6 +113,13 @@ def by_workflow(out: Path) -> str:
         gains = np.array([[row["champion"] - row["base"] for row in result["final"]] for result in results])
         lines.append(f"| {kind} | " + " | ".join(_interval(gains[:, i]) for i in range(len(names))) + " |")
     return "\n".join(lines)
+
+
+def _results(out: Path, kind: str) -> dict[int, dict[str, Any]]:
+    """What stands of a kind, by world."""
+    name = kind.replace(" ", "-")
+    found = {int(p.stem.removeprefix(f"{name}-")): p for p in out.glob(f"{name}-[0-9]*.json")}
+    return {seed: json.loads(found[seed].read_text()) for seed in sorted(found)}
 
 
 def _mean(result: dict[str, Any], key: str) -> float:

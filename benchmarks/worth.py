@@ -64,7 +64,7 @@ def run(name: str, seed: int, options: list[str], out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loop = str(Path(sys.executable).with_name("loop"))
         done = subprocess.run(
-            [loop, "run", "--seed", str(seed), "--json", *options, *own],
+            [loop, "run", "--seed", str(seed), "--annotators", "0", "--json", *options, *own],
             env={**os.environ, **environment, "LOOP_HOME": f"{folder}/home"},
             stdout=subprocess.PIPE,
             check=True,
