@@ -25,6 +25,7 @@ from loop.label.select import questions, risk
 from loop.label.select.budget import Reason, choose
 from loop.label.select.learned import committee_of
 from loop.label.select.scores import distinct, measure, pooled, scores, seen, sketched
+from loop.label.select.words import Hashes
 from loop.label.tasks import Kind, Origin
 from loop.lake import Lake, from_rows
 from loop.state import State
@@ -144,7 +145,7 @@ def _chosen(  # noqa: PLR0913, PLR0917 - what is read, and what is told of it
         acquisition=settings.acquisition,
         exploration=settings.label_exploration,
         informed=~batch.held_out,  # what evaluates is drawn at random alone
-        salt=salt_of(there),
+        salt=salt_of(batch.draw),
     )
     rows = questions.whole(connection, batch.draw[taken.place].tolist()).to_pylist()
     reasons = [reason.value for reason in taken.reason]
@@ -208,11 +209,13 @@ def _standing(connection: duckdb.DuckDBPyConnection, there: pa.Table) -> tuple[p
     return renewed, np.array([i in now for i in ids], bool)
 
 
-def salt_of(there: pa.Table) -> int:
-    """64 bits that are others whenever other tasks were selected before: what they left over is drawn from afresh."""
-    selected = pc.is_in(there["reason"], pa.array(REASONS))
-    ids = sorted(there.filter(selected)["label_task_id"].to_pylist())
-    return int.from_bytes(hashlib.sha256("".join(ids).encode()).digest()[:8], "big")
+def salt_of(draw: Hashes) -> int:
+    """64 bits that are others for other questions, so that what a selection left over is drawn from afresh.
+
+    Not of the tasks that stand: once all of a day are erased there are none again, as before the first selection. By
+    the salt of that the left over would have high draws and whoever came since would be preferred to them.
+    """
+    return int.from_bytes(hashlib.sha256(np.sort(draw).astype("<u8").tobytes()).digest()[:8], "big")
 
 
 def texts_of(asked: pa.Table) -> tuple[pa.Array, pa.Array, pa.Array]:
