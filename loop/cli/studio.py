@@ -15,6 +15,7 @@ from loop import config, services
 from loop.cli import output
 from loop.cli.batches import workflow_of
 from loop.config import Settings
+from loop.errors import BadInputError
 from loop.home import open_home
 from loop.services import processes, serving
 from loop.services import studio as service
@@ -68,7 +69,7 @@ def down(json: bool = output.Json) -> None:
 def push(
     workflow: Workflow = None,
     kind: Annotated[list[str] | None, typer.Option("--kind", help="Only of this; may be repeated.")] = None,
-    harmful: Annotated[bool, typer.Option(help="Send tasks with a warning too: everybody there sees them.")] = False,
+    harmful: Annotated[bool, typer.Option(help="Send tasks with a warning too, if everybody there agreed.")] = False,
     json: bool = output.Json,
 ) -> None:
     """Send tasks that want answers, each once; take away there what is gone here, as after an erasure."""
@@ -129,9 +130,16 @@ def invite(
     address: Annotated[str, typer.Argument(help="The e-mail address with which the person will log in.")],
     workflow: Workflow = None,
     pay: Annotated[float | None, typer.Option(help="What an hour is paid.")] = None,
+    harmful: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether the person agreed to see harmful texts; as noted where neither is said, at first not."
+        ),
+    ] = None,
     json: bool = output.Json,
 ) -> None:
     """Let a person's answers count, and show the link by which whoever has it makes an account there."""
+    from loop.label.annotators import agree
     from loop.label.outside import enlist
     from loop.label.studio.rest import Rest
 
@@ -147,6 +155,8 @@ def invite(
             pay_per_hour=pay,
             author=getpass.getuser(),
         )
+        if harmful is not None and not agree(home.state, row, harmful=harmful, source="studio"):
+            raise BadInputError(f"{address} labels on the page too, and says there whether harmful texts may be shown")
     if json:
         output.emit_json({"annotator": row, "link": link})
     else:
@@ -191,7 +201,6 @@ def _hook_url(settings: Settings) -> str | None:
 
 
 def _kind(name: str) -> str:
-    from loop.errors import BadInputError
     from loop.label.tasks import Kind
 
     if name not in list(Kind):

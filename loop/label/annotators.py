@@ -155,11 +155,19 @@ def renew(settings: Settings, state: State, person: str, author: str) -> str:
     return f"loop_{token_id}_{secret}"
 
 
-def agree(state: State, annotator: str, *, harmful: bool) -> None:
-    """Note whether the person wants to see harmful texts: the person's own word, at any time."""
+def agree(state: State, annotator: str, *, harmful: bool, source: str = PAGE) -> bool:
+    """Note whether the person wants to see harmful texts: the person's own word, at any time.
+
+    Args:
+        source: where the person labels, and said so.
+
+    Returns:
+        Whether it was noted; it is not of a person who labels elsewhere.
+    """
     table = state.tables["annotators"]
+    mine = sa.and_(table.c.annotator == annotator, table.c.source == source)
     with state.transaction() as connection:
-        connection.execute(sa.update(table).where(table.c.annotator == annotator).values(harmful=harmful))
+        return bool(connection.execute(sa.update(table).where(mine).values(harmful=harmful)).rowcount)
 
 
 def annotators(state: State) -> list[Annotator]:

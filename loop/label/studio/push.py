@@ -10,9 +10,11 @@ from datetime import datetime
 from random import Random, SystemRandom
 from typing import Any, Final
 
+from loop.collect.events import pseudonyms
 from loop.config import Settings
 from loop.errors import LoopError
 from loop.label import tasks
+from loop.label.annotators import annotators
 from loop.label.pool import standing_of
 from loop.label.studio import hook
 from loop.label.studio.forms import Form, data
@@ -24,6 +26,7 @@ from loop.state import State
 
 BATCH: Final = 500
 """Tasks that are sent at a time; they arrive together or not at all."""
+NOT_AGREED: Final = "harmful, and not everybody with an account there agreed to see such"
 _HOOKED: Final = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 _SETTINGS: Final[Mapping[str, Any]] = {
     "sampling": "Uniform sampling",
@@ -70,7 +73,7 @@ def push(  # noqa: PLR0913 - by keyword
 
     Args:
         harmful: whether tasks with a warning go there too, into projects of their own. Everybody with an account there
-            sees every project, and nobody counts what a person was exposed to.
+            sees every project, and nobody counts what a person was exposed to: they go only if all of them agreed.
         hook_url: where the gateway is told that something was answered; see `loop.gateway.studio`.
         random: of the sides; by default the system's.
 
@@ -79,11 +82,12 @@ def push(  # noqa: PLR0913 - by keyword
     """
     done = Pushed()
     with processes.locked(settings, "studio-push.lock", patience=10.0):
+        harm = "harmful" if not harmful else None if _agreed(settings, state, rest) else NOT_AGREED
         rows = tasks.read(lake, days=days, workflows=workflows).to_pylist()
         answered = standing_of(state, [row["label_task_id"] for row in rows])
         wanted: dict[Form, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
-            if why := _left_out(row, answered, now, kinds=kinds, harmful=harmful):
+            if why := _left_out(row, answered, now, kinds=kinds, harm=harm):
                 done.left_out[why] += 1
             else:
                 wanted[Form.of(row)].append(row)
@@ -133,15 +137,23 @@ def _left_out(
     now: datetime,
     *,
     kinds: Sequence[str] | None,
-    harmful: bool,
+    harm: str | None,
 ) -> str | None:
+    """Why a task is not sent; `harm` says why none with a warning is."""
     if kinds is not None and row["kind"] not in kinds:
         return "of another kind"
     if row["due_at"] is not None and row["due_at"] <= now:
         return "after its deadline"
-    if row["harm"] is not None and not harmful:
-        return "harmful"
+    if row["harm"] is not None and harm is not None:
+        return harm
     return "answered" if answered.get(row["label_task_id"], 0) >= row["wanted"] else None
+
+
+def _agreed(settings: Settings, state: State, rest: Rest) -> bool:
+    """Whether everybody with an account there agreed to see harmful texts; not asked is whose token this is."""
+    people = {address.strip().lower() for address in rest.users().values()} - {rest.owner().strip().lower()}
+    agreed = {one.annotator for one in annotators(state) if one.harmful and one.removed_at is None}
+    return bool(people) and all(agreed.intersection(pseudonyms(person, settings)) for person in people)
 
 
 def _there(rest: Rest, project: int) -> dict[str, int]:

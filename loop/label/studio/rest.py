@@ -50,6 +50,10 @@ class Rest:
         """Everybody's address, by id."""
         return {int(user["id"]): str(user["email"]) for user in self.ask("GET", "/api/users/")}
 
+    def owner(self) -> str:
+        """The address of whose token this is."""
+        return str(self.ask("GET", "/api/current-user/whoami")["email"])
+
     def projects(self) -> list[dict[str, Any]]:
         found, page = [], 1
         while True:

@@ -22,6 +22,9 @@ class Memory(Rest):
     def users(self) -> dict[int, str]:
         return self.people
 
+    def owner(self) -> str:
+        return "loop@localhost"
+
     def projects(self) -> list[dict[str, Any]]:
         return self.made
 
