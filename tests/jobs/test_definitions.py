@@ -35,7 +35,10 @@ EXPECTED = {
         {"interactions", "demonstrations", "unpaired", "preferences", "label_tasks", "task_labels"},
     ),
     "ablations": ("labelling", {"synthetic", "demonstrations"}),
-    "training_set": ("training", {"demonstrations", "preferences", "synthetic", "ablations"}),
+    "training_set": (
+        "training",
+        {"demonstrations", "preferences", "label_tasks", "task_labels", "synthetic", "ablations"},
+    ),
     "policy": ("training", {"training_set"}),
     "comparisons": ("evaluation", {"policy"}),
     "evaluation": ("evaluation", {"comparisons"}),
