@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +18,8 @@ from sqlalchemy.engine import make_url
 
 from loop.config import Settings, load
 from loop.home import Home, open_home
-from loop.services import Urls, postgres, processes
+from loop.services import Urls, postgres, prepare, processes, session
+from loop.state import State
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C; nohup, a hang-up.
 for _signal, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -72,20 +74,67 @@ def _drop(cursor: psycopg2.extensions.cursor, name: str) -> None:
             return
 
 
-@pytest.fixture
-def settings(postgres_urls: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """A fresh home whose LOOP_POSTGRES_URL is a fresh, empty database on the shared server (in the environment too)."""
-    server, name = make_url(postgres_urls.loop), next(_NAMES)
-    siblings = (name, f"{name}_dagster", f"{name}_mlflow")
-    plain = server.set(drivername="postgresql").render_as_string(hide_password=False)
+@contextlib.contextmanager
+def _administering(urls: Urls) -> Iterator[psycopg2.extensions.cursor]:
+    """To make and drop databases on the shared server."""
+    plain = make_url(urls.loop).set(drivername="postgresql").render_as_string(hide_password=False)
     with contextlib.closing(psycopg2.connect(plain)) as connection:
         connection.autocommit = True
-        cursor = connection.cursor()
-        cursor.execute(f"CREATE DATABASE {name}")
-        monkeypatch.setenv("LOOP_POSTGRES_URL", server.set(database=name).render_as_string(hide_password=False))
+        yield connection.cursor()
+
+
+def _database(urls: Urls, name: str) -> str:
+    return make_url(urls.loop).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def tables(postgres_urls: Urls) -> str:
+    """Name of a database in which Loop's migrations were run: to copy it takes a tenth of the time to run them."""
+    with _administering(postgres_urls) as cursor:
+        cursor.execute("CREATE DATABASE tables")
+    State.open(_database(postgres_urls, "tables")).close()
+    return "tables"
+
+
+@pytest.fixture
+def template(tables: str) -> str:
+    """Of which database a test's own is a copy. A file whose tests are to migrate it themselves says "template1"."""
+    return tables
+
+
+@pytest.fixture
+def settings(postgres_urls: Urls, template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """A fresh home whose LOOP_POSTGRES_URL is a database of its own on the shared server (in the environment too)."""
+    name = next(_NAMES)
+    with _administering(postgres_urls) as cursor:
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        monkeypatch.setenv("LOOP_POSTGRES_URL", _database(postgres_urls, name))
         yield load(home=tmp_path / "home")
-        for sibling in siblings:
+        for sibling in (name, f"{name}_dagster", f"{name}_mlflow"):
             _drop(cursor, sibling)
+
+
+@pytest.fixture(scope="session")
+def tools(postgres_urls: Urls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `services` of a home whose databases `tools_dagster` and `tools_mlflow` are those tools' own."""
+    with _administering(postgres_urls) as cursor:
+        cursor.execute("CREATE DATABASE tools")
+    made = Settings(home=tmp_path_factory.mktemp("tools") / "home", postgres_url=_database(postgres_urls, "tools"))
+    with session(made) as urls:
+        prepare(made, urls)
+    return made.services
+
+
+@pytest.fixture
+def prepared(settings: Settings, postgres_urls: Urls, tools: Path) -> Settings:
+    """`settings` of a home in which `prepare` finds the tables of Dagster and MLflow made: four seconds less."""
+    name = postgres.parse(settings).database
+    with _administering(postgres_urls) as cursor:
+        for tool in ("dagster", "mlflow"):
+            cursor.execute(f"CREATE DATABASE {name}_{tool} TEMPLATE tools_{tool}")
+    settings.services.mkdir(mode=0o700, parents=True)
+    shutil.copy(tools / "prepared.json", settings.services)
+    return settings
 
 
 @pytest.fixture

@@ -20,6 +20,12 @@ DAY = date(2026, 1, 5)
 
 
 @pytest.fixture
+def template() -> str:
+    """An empty one: here the tables are made."""
+    return "template1"
+
+
+@pytest.fixture
 def state(settings: Settings) -> Iterator[State]:
     opened = State.open(ensure_postgres(settings).loop)
     yield opened

@@ -33,8 +33,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def home(settings: Settings) -> Home:
-    small = settings.model_copy(
+def home(prepared: Settings) -> Home:
+    small = prepared.model_copy(
         update={"base_steps": 4, "sft_steps": 3, "dpo_steps": 2, "benchmark_items": 30, "held_out_share": 0.0}
     )
     with session(small) as urls:

@@ -18,7 +18,7 @@ from loop.collect.events import pseudonym, pseudonyms
 from loop.collect.files import ERASED, stone
 from loop.collect.record import Record
 from loop.cycle import training_set
-from loop.erase import Kind, Report, rows, run
+from loop.erase import Kind, Report, plan, rows, run
 from loop.erase.subject import subject
 from loop.errors import BadInputError, LoopError
 from loop.home import Home
@@ -266,7 +266,9 @@ def test_a_reason_is_asked_for_and_may_not_name_the_person(full: Home) -> None:
     assert full.state.arrow("erasures").num_rows == 0
 
 
-def test_one_at_a_time(full: Home) -> None:
+def test_one_at_a_time(full: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "_PATIENCE", 0.0)  # at each of a hundred steps
+
     def meanwhile(what: str) -> None:
         with pytest.raises(LoopError, match="another erasure"):
             erase(full)

@@ -40,7 +40,7 @@ def build(home: Home, number: int) -> None:
 @pytest.fixture
 def full(home: Home) -> Home:
     """Three days of comms, one of their rows set aside on each."""
-    home = replace(home, settings=home.settings.model_copy(update={"held_out_share": 0.0}))
+    home = replace(home, settings=home.settings.model_copy(update={"held_out_share": 0.0, "base_steps": 4}))
     for n in range(3):
         good, bad = ordinary_day(20), ordinary_day(1)[0] | {"event_id": "bad"}
         when = DAY + timedelta(days=n)

@@ -33,8 +33,8 @@ SMALL = {"base_steps": 4, "sft_steps": 3, "dpo_steps": 2, "benchmark_items": 10,
 
 
 @pytest.fixture
-def home(settings: Settings) -> Home:
-    small = settings.model_copy(update=SMALL)
+def home(prepared: Settings) -> Home:
+    small = prepared.model_copy(update=SMALL)
     with session(small) as urls:
         prepare(small, urls)
         (small.make_home() / "corpus").mkdir()
