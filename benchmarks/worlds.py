@@ -38,19 +38,21 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=5)
     parser.add_argument("--first", type=int, default=100, help="first world; 0 to 9 were looked at while tuning")
     parser.add_argument("--days", type=int, default=5)
+    parser.add_argument("--workflows", nargs="*", default=[], help="only these")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    only = [part for name in given.workflows for part in ("--workflow", name)]
     if not given.table:
         for seed in range(given.first, given.first + given.worlds):
             for kind in given.kinds:
-                run(kind, seed, given.days, given.out)
+                run(kind, seed, ["--days", str(given.days), *only], given.out)
     print(table(given.out), by_workflow(given.out), sep="\n\n")
 
 
-def run(kind: str, seed: int, days: int, out: Path) -> None:
+def run(kind: str, seed: int, world: list[str], out: Path) -> None:
     """One `loop run`, its JSON kept as a file."""
     file = out / f"{kind.replace(' ', '-')}-{seed}.json"
     if file.exists():
@@ -60,7 +62,7 @@ def run(kind: str, seed: int, days: int, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loop = str(Path(sys.executable).with_name("loop"))
         done = subprocess.run(
-            [loop, "run", "--days", str(days), "--seed", str(seed), "--json", *options],
+            [loop, "run", "--seed", str(seed), "--json", *world, *options],
             env={**os.environ, **settings, "LOOP_HOME": f"{folder}/home"},
             stdout=subprocess.PIPE,
             check=True,
