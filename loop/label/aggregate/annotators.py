@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loop.label.aggregate.agreement import Estimate, wilson
-from loop.label.aggregate.answers import Answers, Floats, summed
+from loop.label.aggregate.answers import Answers, Floats, expected
 
 LEAST: Final = 10
 """Answers of which something is said to be an anomaly."""
@@ -80,10 +80,8 @@ def confusion(answers: Answers, believed: Floats) -> dict[str, Floats]:
         believed: of each answer, what is known of its task or believed without it (`SoftLabels.left_out`), shape
             (answers, labels); a row of nan leaves the answer out.
     """
-    k, people = len(answers.labels), len(answers.workers)
-    met = np.isfinite(believed).all(1)
-    place, rows = (answers.worker * k + answers.label)[met], believed[met]
-    counts = np.stack([summed(place, rows[:, truth], people * k).reshape(people, k) for truth in range(k)], axis=1)
+    met = np.asarray(np.isfinite(believed).all(axis=1), dtype=np.bool_)
+    counts = expected(answers.where(met), believed[met])
     return _by_name(answers, {int(i): counts[i] for i in np.unique(answers.worker[met])})
 
 

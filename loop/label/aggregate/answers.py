@@ -57,6 +57,18 @@ class Answers:
         )
 
 
+def expected(answers: Answers, believed: Floats) -> Floats:
+    """Expected answers by worker, truth and what was said, shape (workers, labels, labels).
+
+    Args:
+        believed: of each answer, what its task's truth is taken for, shape (answers, labels).
+    """
+    k, people = len(answers.labels), len(answers.workers)
+    place = answers.worker * k + answers.label
+    told = [summed(place, believed[:, truth], people * k).reshape(people, k) for truth in range(k)]
+    return np.stack(told, axis=1)
+
+
 @dataclass(frozen=True)
 class Sorted:
     """Answers and what of the given does not stand: `len(answers) + repeated + contradicted` is all."""

@@ -43,8 +43,8 @@ class Fitted:
     """Shape (tasks, labels)."""
     predict: Callable[[Ints, Ints], Floats]
     """Of workers and tasks, shape (n,) each: probability of each answer, shape (n, labels)."""
-    without: Callable[[], Floats]
-    """Of each answer in turn: the posterior of its task had that answer not been given, shape (answers, labels).
+    without: Callable[[Ints], Floats]
+    """Of answers by place, shape (n,): the posterior of each one's task had it not been given, shape (n, labels).
 
     Its likelihood is divided out (the cavity of expectation propagation: Minka, UAI 2001), with what was learned of
     workers and tasks held fixed. That others are trusted a little more or less because of it stays.
@@ -99,7 +99,7 @@ def difficulty(answers: Answers) -> Fitted:
         hit = believed @ chance
         return states.predicted(worker, task, _by_label(hit, (1 - hit)[:, None, :], errors, product=True))
 
-    return Fitted(states.posterior, predict, lambda: states.without(answers))
+    return Fitted(states.posterior, predict, lambda places: states.without(answers, places))
 
 
 def torn(answers: Answers) -> Fitted:
@@ -157,7 +157,7 @@ def torn(answers: Answers) -> Fitted:
         likely = believed @ chances().reshape(len(skills), -1)
         return states.predicted(worker, task, likely[:, where].reshape(-1, len(true) * q))
 
-    return Fitted(states.posterior, predict, lambda: states.without(answers))
+    return Fitted(states.posterior, predict, lambda places: states.without(answers, places))
 
 
 def opinion(answers: Answers) -> Fitted:
@@ -207,10 +207,11 @@ def opinion(answers: Answers) -> Fitted:
         read = read / read.sum(1, keepdims=True)
         return trust[worker][:, None] * read + (1 - trust[worker])[:, None] * guess  # type: ignore[no-any-return]
 
-    def without() -> Floats:
-        there, row = counts[t, said][:, None], dirichlet[:, said].T
-        rest = np.maximum(there - counted[:, None], 0)
-        return _softmax(score[t] + gammaln(rest + row) - gammaln(there + row))
+    def without(places: Ints) -> Floats:
+        task, label = t[places], said[places]
+        there, row = counts[task, label][:, None], dirichlet[:, label].T
+        rest = np.maximum(there - counted[places][:, None], 0)
+        return _softmax(score[task] + gammaln(rest + row) - gammaln(there + row))
 
     return Fitted(posterior, predict, without)
 
@@ -273,14 +274,15 @@ class _States:
         told = np.concatenate(found) if found else np.empty((0, self._k))
         return told / told.sum(1, keepdims=True)  # type: ignore[no-any-return]
 
-    def without(self, answers: Answers) -> Floats:
+    def without(self, answers: Answers, places: Ints) -> Floats:
         """See `Fitted.without`."""
         assert self._table is not None, "nothing was fitted"
         likely, prior = self._table
         step, own = max(1, _STATES // len(prior)), answers.worker * self._k + answers.label
         told = [np.empty((0, self._k))]
-        for s in range(0, len(answers), step):
-            score = self._votes[answers.task[s : s + step]] @ likely + prior - likely[own[s : s + step]]
+        for s in range(0, len(places), step):
+            some = places[s : s + step]
+            score = self._votes[answers.task[some]] @ likely + prior - likely[own[some]]
             told.append(_softmax(score) @ self._member)
         return np.concatenate(told)
 

@@ -1,4 +1,6 @@
-"""The default: models weighed by how well they foretell answers that were held out, and when to say nothing."""
+"""The default: models weighed by how well they foretell answers that were held out, as sure as answers that were left
+out let them be, and when to say nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from loop.label.aggregate import models, simple
-from loop.label.aggregate.answers import Answers, Floats
+from loop.label.aggregate.answers import Answers, Floats, Ints
+from loop.label.aggregate.tempering import temperature, tempered
 
 SURE: Final = 0.8
 """Least confidence with which a label is taught: at most one in five of those that only just pass is expected wrong."""
@@ -52,6 +55,8 @@ class SoftLabels:
     held_out: float | None
     """Mean log loss of answers held out, in nats; None where there were too few to hold some out."""
     sure: float = SURE
+    temperature: float = 1.0
+    """By which the mixture of the models was flattened: see `tempering`."""
     left_out: Floats | None = None
     """Of each answer in turn what is believed of its task without it, shape (answers, labels); None: not asked for.
 
@@ -102,17 +107,20 @@ def aggregate(
         return SoftLabels(answers, estimate(answers), method, {}, None, sure)
     weights, loss = weigh(answers, seed=seed)
     used = {name: weight for name, weight in weights.items() if weight >= _LEAST}
-    mixed = np.zeros((len(answers.tasks), len(answers.labels)))
-    others = np.zeros((len(answers), len(answers.labels))) if left_out else None
+    some = np.flatnonzero(np.isin(answers.task, _drawn(answers, np.random.default_rng(seed))))
+    places = np.arange(len(answers)) if left_out else some
+    mixed, others = np.zeros((len(answers.tasks), len(answers.labels))), np.zeros((len(places), len(answers.labels)))
     for name, weight in used.items():
         fitted = MODELS[name](answers)
         mixed += weight * fitted.posterior
-        if others is not None:
-            others += weight * fitted.without()
+        others += weight * fitted.without(places)
     mixed /= mixed.sum(1, keepdims=True)
-    if others is not None:
-        others /= others.sum(1, keepdims=True)
-    return SoftLabels(answers, mixed, method, weights, loss, sure, others)
+    others /= others.sum(1, keepdims=True)
+    asked = np.zeros(len(answers), dtype=bool)
+    asked[some] = True
+    heat = temperature(answers.where(asked), others[some] if left_out else others)
+    told = tempered(others, heat) if left_out else None
+    return SoftLabels(answers, tempered(mixed, heat), method, weights, loss, sure, heat, told)
 
 
 def weigh(answers: Answers, *, seed: int = 0, folds: int = FOLDS) -> tuple[dict[str, float], float | None]:
@@ -123,7 +131,7 @@ def weigh(answers: Answers, *, seed: int = 0, folds: int = FOLDS) -> tuple[dict[
     """
     names = [name for name in MODELS if name != "torn" or len(answers.labels) <= _MOST_LABELS]
     rng = np.random.default_rng(seed)
-    sample = _sampled(answers, rng)
+    sample = answers.of_tasks(_drawn(answers, rng))
     told: list[Floats] = []
     for held in np.tile(np.arange(folds), _PASSES):
         if sum(map(len, told)) >= _ENOUGH:
@@ -150,11 +158,11 @@ def weigh(answers: Answers, *, seed: int = 0, folds: int = FOLDS) -> tuple[dict[
     return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}, loss
 
 
-def _sampled(answers: Answers, rng: np.random.Generator) -> Answers:
-    """Whole tasks, drawn until they have `_SAMPLE` answers."""
+def _drawn(answers: Answers, rng: np.random.Generator) -> Ints:
+    """Tasks, drawn until they have `_SAMPLE` answers."""
     if len(answers) <= _SAMPLE:
-        return answers
+        return np.arange(len(answers.tasks))
     per_task = np.bincount(answers.task, minlength=len(answers.tasks))
     order = rng.permutation(len(answers.tasks))
     enough = int(np.searchsorted(np.cumsum(per_task[order]), _SAMPLE)) + 1
-    return answers.of_tasks(np.sort(order[:enough]))
+    return np.sort(order[:enough])

@@ -37,7 +37,7 @@ def test_each_model_foretells_answers_better_than_their_shares_do(model: str) ->
 def test_what_is_believed_without_an_answer_is_nearly_what_a_fit_without_it_believes(model: str) -> None:
     made = crowd(seed=1, each=2).answers
     fitted = stacking.MODELS[model](made)
-    left_out = fitted.without()
+    left_out = fitted.without(np.arange(len(made)))
     for i in np.random.default_rng(0).choice(len(made), 6, replace=False):
         again = stacking.MODELS[model](made.where(np.arange(len(made)) != i)).posterior[made.task[i]]
         assert np.abs(left_out[i] - again).max() < 0.02
@@ -54,6 +54,21 @@ def test_where_people_err_together_the_default_is_better_calibrated_than_one_coi
         told = aggregate(made.answers)
         gains.append(log_loss(simple.one_coin(made.answers), made.truth) - log_loss(told.probabilities, made.truth))
     assert np.mean(gains) > 0.02, gains
+
+
+def test_where_people_err_together_the_default_is_less_sure_than_its_models_and_nearer_to_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = crowd(seed=0, tasks=300, each=7, people=60, torn=0.2)
+    told = aggregate(made.answers, left_out=True)
+    monkeypatch.setattr(stacking, "temperature", lambda *_: 1.0)
+    surer = aggregate(made.answers, left_out=True)
+    assert told.temperature > 1.2
+    assert (told.label == surer.label).all()
+    assert log_loss(told.probabilities, made.truth) < log_loss(surer.probabilities, made.truth) - 0.02
+    assert told.left_out is not None
+    assert surer.left_out is not None
+    assert (told.left_out.max(1) <= surer.left_out.max(1) + 1e-9).all()
 
 
 def test_the_task_that_divides_people_abstains_and_stays_divided() -> None:
