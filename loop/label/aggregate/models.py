@@ -11,8 +11,13 @@ Dawid-Skene takes for chance and is sure of the wrong label for it:
 
 Each can say what a worker would answer to a task: by that, on answers held out, they are weighed (`stacking`).
 
-`opinion` and `torn` hold every label for equally probable beforehand. Where they learn how frequent labels are they
-explain a rare one away as an odd opinion on a frequent one, even where all who answered gave it.
+`opinion` and `torn` do not learn how frequent labels are: they would explain a rare one away as an odd opinion on a
+frequent one, even where all who answered gave it. Labels are equally probable beforehand, but one that is seldom said,
+which is as rare as it is said: else a truth that hardly anybody tells is free to stand for another (`_frequency`).
+
+A likelihood is the same when two labels change places in what is true, and everybody errs. So readers are held to be
+right at least half the time (`opinion`), to be pulled to the other label at most half the time on the whole (`torn`),
+and workers not to be worse than chance on the whole (`difficulty`).
 """
 
 from __future__ import annotations
@@ -85,7 +90,7 @@ def difficulty(answers: Answers) -> Fitted:
         hits = by_state[:, np.arange(k), np.arange(k)].sum(1)
         misses = by_state.sum((1, 2)) - hits
         believed = _softmax(np.log(_normal(skills, mean, spread)) + hits @ right.T + misses @ wrong.T)
-        mean = float((believed @ skills).mean())
+        mean = max(float((believed @ skills).mean()), 0.0)
         spread = max(float((believed @ (skills - mean) ** 2).mean() ** 0.5), 0.1)
         shares = mass.reshape(k, q)
         wide = max(float((shares.sum(0) / shares.sum() @ hardness**2) ** 0.5), 0.1)
@@ -123,6 +128,7 @@ def torn(answers: Answers) -> Fitted:
     where = (np.arange(k)[:, None] * len(values) + place.reshape(k, -1)).ravel()
     by_value = sparse.csr_matrix((np.ones(len(where)), (np.arange(len(where)), where)), (len(where), k * len(values)))
     states = _States(answers, np.repeat(true, q))
+    prior = np.log(_frequency(answers))
     a, b, pull = np.array([4.0, 1.0]), _uniform_errors(k), np.array([1.0, 4.0])
     guess = np.full(k, 1 / k)
     believed = np.tile(_beta(skills, a), (len(answers.workers), 1))
@@ -133,7 +139,7 @@ def torn(answers: Answers) -> Fitted:
 
     def table() -> tuple[Floats, Floats]:
         likely = believed @ np.log(chances()).reshape(len(skills), -1)
-        before = np.log(b[true, other])[:, None] + np.log(_beta(pulls, pull))
+        before = (prior[true] + np.log(b[true, other]))[:, None] + np.log(_beta(pulls, pull))
         return likely[:, where].reshape(-1, len(true) * q), before.ravel()
 
     counts, mass = states.expect(*table())
@@ -146,6 +152,7 @@ def torn(answers: Answers) -> Fitted:
         guess = _shares((believed.T @ seen * guessed.reshape(len(skills), -1)).reshape(-1, k, len(values)).sum((0, 2)))
         by_pair = mass.reshape(len(true), q)
         pull = _beta_of(pulls, by_pair.sum(0), pull)
+        pull[0] = min(pull)
         drawn = np.zeros((k, k))
         drawn[true, other] = by_pair.sum(1)
         b = _errors(drawn)
@@ -176,6 +183,7 @@ def opinion(answers: Answers) -> Fitted:
     reads, trust, beta = np.full(n, 0.8), np.full(people, 0.8), np.array([4.0, 1.0])
     right, errors, strength = 0.75, _uniform_errors(k), 4.0
     guess = np.full(k, 1 / k)
+    prior = np.log(_frequency(answers))
     posterior = np.zeros((tasks, k))
     for _ in range(ITERATIONS):
         counted = reads
@@ -184,7 +192,7 @@ def opinion(answers: Answers) -> Fitted:
         rows = np.maximum(right * np.eye(k) + (1 - right) * errors, 1e-4)
         dirichlet = strength * rows / rows.sum(1, keepdims=True)
         score = np.stack([gammaln(counts + row).sum(1) for row in dirichlet], axis=1)
-        score -= gammaln(dirichlet).sum(1)
+        score += prior - gammaln(dirichlet).sum(1)
         before, posterior = posterior, _softmax(score.copy())
         mean = posterior @ dirichlet
         opinion_ = np.clip((counts[t, said] - reads + mean[t, said]) / (total[t] - reads + strength), 1e-6, 1)
@@ -197,7 +205,7 @@ def opinion(answers: Answers) -> Fitted:
         gained = [posterior[:, c] @ (digamma(counts + row) - digamma(row)) for c, row in enumerate(dirichlet)]
         expected = np.array(gained) * dirichlet
         strength = float(np.clip(expected.sum() / (digamma(total + strength) - digamma(strength)).sum(), 0.2, 1e4))
-        right = float(np.trace(expected) / expected.sum())
+        right = max(float(np.trace(expected) / expected.sum()), 0.5)
         errors = _errors(expected)
         if _settled(before, posterior):
             break
@@ -321,6 +329,17 @@ def _settled(before: Floats, after: Floats) -> bool:
 def _shares(counts: Floats) -> Floats:
     """Of each label, one more counted of each."""
     return (counts + 1) / (counts.sum() + len(counts))  # type: ignore[no-any-return]
+
+
+def _frequency(answers: Answers) -> Floats:
+    """Probability of each label beforehand: the same of all, but less of one that is said less often than that.
+
+    What is said is counted by task, one task more of each label.
+    """
+    votes = answers.votes
+    said = _shares((votes / np.maximum(votes.sum(1, keepdims=True), 1)).sum(0))
+    even = np.minimum(said, 1 / len(said))
+    return even / even.sum()  # type: ignore[no-any-return]
 
 
 def _uniform_errors(k: int) -> Floats:

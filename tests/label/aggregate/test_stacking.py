@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from loop.label.aggregate import answers as columns
 from loop.label.aggregate import simple, stacking
+from loop.label.aggregate.answers import Answers
 from loop.label.aggregate.stacking import Method, aggregate
+from loop.label.tasks import SIDES
 
 
 @pytest.mark.parametrize("method", list(Method))
@@ -122,3 +124,27 @@ def test_whatever_is_answered_every_task_has_a_distribution(given_: list[tuple[s
         assert np.isfinite(told.probabilities).all()
         assert np.allclose(told.probabilities.sum(1), 1)
         assert len(told.label) == len(made.tasks)
+
+
+def compared(seed: int) -> tuple[Answers, np.ndarray]:
+    """480 pairs of texts, three answers each: hardly anybody says tie or neither, which are never true."""
+    rng = np.random.default_rng(seed)
+    truth, task = rng.integers(2, size=480), np.repeat(np.arange(480), 3)
+    worker = np.concatenate([rng.choice(15, 3, replace=False) for _ in range(480)])
+    first = np.array([[0.67, 0.22, 0.07, 0.04], [0.22, 0.67, 0.07, 0.04]])
+    said = [int(rng.choice(4, p=first[truth[t]])) for t in task]
+    who, what, word = [f"w{i}" for i in worker], [f"t{i:03d}" for i in task], [SIDES[i] for i in said]
+    return columns.sort(who, what, word, SIDES).answers, truth
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_that_are_seldom_said_stand_for_no_others(seed: int) -> None:
+    answers, truth = compared(seed)
+    plain = (simple.majority(answers).argmax(1) == truth).mean()
+    for name, model in stacking.MODELS.items():
+        believed = model(answers).posterior
+        assert (believed.argmax(1) == truth).mean() > plain - 0.08, name
+        assert believed[:, 2:].sum(1).mean() < 0.2, name
+    told = aggregate(answers)
+    assert (told.label == truth).mean() > plain - 0.02
+    assert log_loss(told.probabilities, truth) < 0.65
