@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loop import schema
+from loop.label.aggregate import teaching
 
 if TYPE_CHECKING:
     from loop.erase.plan import Plan
@@ -55,9 +56,14 @@ def goes(table: schema.Table, rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
 
 
 def learned(rows: pa.Table, plan: Plan) -> pa.ChunkedArray:
-    """Of rows of a training set, whether each goes: it came from a decision that does, or the person wrote it."""
+    """Of rows of a training set, whether each goes: it came from a decision that does, or the person wrote it.
+
+    Who wrote it is told by its id; the annotation itself may be long gone.
+    """
     [own] = [name for name in ("demonstration_id", "preference_id") if name in rows.column_names]
-    return pc.or_(among(rows["event_id"], plan.named.events), among(rows[own], plan.written))
+    about = rows.filter(pc.equal(rows["kind"], teaching.REWRITTEN))["event_id"].to_pylist()
+    wrote = {teaching.written_id(event_id, person) for event_id in about for person in plan.named.employees}
+    return pc.or_(among(rows["event_id"], plan.named.events), among(rows[own], wrote))
 
 
 def pointers(table: schema.Table) -> list[str]:

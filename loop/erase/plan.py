@@ -36,7 +36,6 @@ from loop.erase.matching import BY, among, columns, goes, learned, pointers, poi
 from loop.erase.subject import Kind, Subject, in_raw, spellings
 from loop.errors import LoopError
 from loop.home import Home
-from loop.label.aggregate import teaching
 from loop.services import processes
 from loop.train import corpus, dataset
 
@@ -64,8 +63,6 @@ class Plan(msgspec.Struct):
     comparisons: set[str] = set()
     label_tasks: set[str] = set()
     """What people were asked about what goes: their answers go with it."""
-    written: set[str] = set()
-    """Rows of training sets that the person wrote as an annotator; see loop/label/aggregate/teaching.py."""
     texts: set[str] = set()
     """What the person wrote."""
     bases: dict[str, tuple[int, int]] = {}
@@ -178,11 +175,10 @@ def _look(home: Home, subject: Subject, plan: Plan, before: datetime, step: Step
         step(f"looking through {name}")
         counts[f"lake/{name}"] = sum(partitions(home, name, plan).values())
     step("looking through frozen training sets")
-    _written(home, plan)
     counts["training_sets"] = sum(
         pc.sum(learned(rows, plan)).as_py() or 0
         for path in dataset.sets(home.settings.training_sets)
-        for rows in _labels(path, ["event_id"], own=True)
+        for rows in _labels(path, ["event_id", "kind"], own=True)
     )
     with home.state.engine.connect() as connection:
         for name, mine in in_state(home, plan):
@@ -366,16 +362,6 @@ def _bases(home: Home, plan: Plan) -> None:
         learned, theirs = (Counter(map(json.dumps, corpus.shown(part, **told))) for part in (rows, mine))
         if lost := (learned & theirs).total():
             plan.bases[base["version"]] = (lost, learned.total())
-
-
-def _written(home: Home, plan: Plan) -> None:
-    """What the person wrote in the place of suggestions, as somebody who annotates."""
-    said = home.state.tables["annotations"]
-    query = sa.select(said.c.label_task_id, said.c.annotator).where(
-        said.c.annotator.in_(sorted(plan.named.employees)), said.c.content.is_not(None)
-    )
-    with home.state.engine.connect() as connection:
-        plan.written.update(teaching.written_id(*row) for row in connection.execute(query.distinct()))
 
 
 def _labels(path: Path, wanted: list[str], *, own: bool = False) -> Iterator[pa.Table]:

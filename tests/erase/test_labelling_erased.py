@@ -199,7 +199,8 @@ def test_who_was_erased_does_not_come_back_with_the_old_file(home: Home, tmp_pat
     assert {row["annotator"] for row in [*held(home, "annotators"), *held(home, "annotations")]} == {name(home, EVE)}
 
 
-def test_what_an_annotator_wrote_leaves_the_training_sets_and_the_decision_stays(home: Home) -> None:
+def rewritten(home: Home) -> dict[str, Any]:
+    """A task about a decision of Anna, for which Ben and Eve wrote a text each."""
     rejected = decision(9, "reject", employee=name(home, ANNA), received_at=AT, batch="b")
     home.lake.overwrite("interactions", interactions(rejected), day=DAY, workflow="comms")
     told = {"rows": 1, "quarantined": 0, "reasons": [], "author": "suite", "run_id": None}
@@ -211,21 +212,41 @@ def test_what_an_annotator_wrote_leaves_the_training_sets_and_the_decision_stays
         who = outside.enlist(home.settings, home.state, person=person, source="page", author="lead")
         said = Annotation(row["label_task_id"], who, AT, "page", content=json.dumps(f"as {person} writes"))
         assert record(home.state, from_rows([row], schema.LABEL_TASKS), [said]).new == 1
+    return row
+
+
+def frozen(home: Home) -> dataset.Frozen:
     settings = home.settings.model_copy(update={"held_out_share": 0.0})
     found = teaching.taught(settings, home.lake, home.state, (DAY, DAY), datetime.now(UTC))
     rows = (found.demonstrations, found.preferences)
-    frozen = dataset.freeze(*rows, root=home.settings.training_sets, salt_key=b"k" * 32, meta={})
-    assert [table.num_rows for table in rows] == [2, 2]
+    return dataset.freeze(*rows, root=home.settings.training_sets, salt_key=b"k" * 32, meta={})
 
+
+def test_what_an_annotator_wrote_leaves_the_training_sets_and_the_decision_stays(home: Home) -> None:
+    rewritten(home)
+    made = frozen(home)
     assert run.erase(home, subject(home.settings, Kind.EMPLOYEE, BEN), reason="r", author="d", dry_run=True).found == {
         "state/annotators": 1,
         "state/annotations": 1,
         "training_sets": 2,
     }
     assert erase(home, BEN).removed["training_sets"] == 2
-    left = dataset.load(home.settings.training_sets, frozen.digest)
+    left = dataset.load(home.settings.training_sets, made.digest)
     assert left.demonstrations["answer"].to_pylist() == left.preferences["chosen"].to_pylist() == [f"as {EVE} writes"]
-    assert (dataset.erased(frozen.path), dataset.verify(frozen.path)) == ((2, 4), [])
+    assert (dataset.erased(made.path), dataset.verify(made.path)) == ((2, 4), [])
     assert home.lake.read("interactions")["event_id"].to_pylist() == ["e9"], "the decision is another person's"
     erase(home, ANNA)
-    assert dataset.erased(frozen.path) == (4, 4)
+    assert dataset.erased(made.path) == (4, 4)
+
+
+def test_a_text_is_found_in_training_sets_when_its_annotation_and_the_decision_are_long_gone(home: Home) -> None:
+    rewritten(home)
+    made = frozen(home)
+    kept = {"label_tasks": 20, "interactions": 20, "task_labels": 20}
+    settings = home.settings.model_copy(update={"retention_days": kept})
+    retain(Home(settings, home.lake, home.state, home.registry), today=DAY + timedelta(days=21))
+    assert held(home, "annotations") == held(home, "label_tasks") == held(home, "interactions") == []
+    assert erase(home, BEN).removed == {"state/annotators": 1, "training_sets": 2}
+    left = dataset.load(home.settings.training_sets, made.digest)
+    assert left.demonstrations["answer"].to_pylist() == left.preferences["chosen"].to_pylist() == [f"as {EVE} writes"]
+    assert dataset.verify(made.path) == []

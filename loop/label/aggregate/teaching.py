@@ -91,13 +91,15 @@ def taught(settings: Settings, lake: Lake, state: State, days: Days, cutoff: dat
     accepted = state.accepted_digests(*days)
 
     aside: Counter[str] = Counter()
-    fit: list[tuple[_Given, dict[str, Any]]] = []
+    fit: _Fit = []
     for one in given:
         decision = decisions.get(one.task["event_id"]) if one.task else None
         if reason := _why_not(settings, one, decision, known, accepted, cutoff):
             aside[reason] += 1
         elif decision is not None:
             fit.append((one, decision))
+    fit, again = _written_once(fit)
+    aside.update({"written again later": again} if again else {})
     texts = Counter(one.task["label_task_id"] for one, _ in fit if one.task and one.text is not None)
     demonstrations, preferences = [], []
     for one, decision in fit:
@@ -134,9 +136,12 @@ def instead_of(rows: pa.Table, judged: pa.Table) -> pa.Table:
     return rows.filter(pc.invert(pc.is_in(rows["preference_id"], pa.array(replaced, pa.string()))))
 
 
-def written_id(label_task_id: str, annotator: str) -> str:
-    """Id of the rows that an annotator's text makes: it leads from the annotator to them, and not back."""
-    return hashlib.sha256(f"{REWRITTEN}|{label_task_id}|{annotator}".encode()).hexdigest()[:32]
+def written_id(event_id: str, annotator: str) -> str:
+    """Id of the rows that an annotator's text makes: whoever knows the annotator can tell by a row alone whose it is.
+
+    The annotation is not needed for it: that may have gone with its retention while frozen rows are there still.
+    """
+    return hashlib.sha256(f"{REWRITTEN}|{event_id}|{annotator}".encode()).hexdigest()[:32]
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
@@ -155,6 +160,10 @@ class _Given:
     @property
     def label_task_id(self) -> str:
         return str(self.task["label_task_id"]) if self.task else ""
+
+
+_Fit = list[tuple[_Given, dict[str, Any]]]
+"""What may be learned from, with the decision that it is about."""
 
 
 def _why_not(  # noqa: PLR0913, PLR0917 - what all is known of it
@@ -191,6 +200,17 @@ def _why_not(  # noqa: PLR0913, PLR0917 - what all is known of it
     return next((reason for reason, holds in told.items() if holds), None)
 
 
+def _written_once(fit: _Fit) -> tuple[_Fit, int]:
+    """Of the texts that somebody wrote for the same decision, in several tasks, the last alone; and how many went."""
+    last: dict[tuple[str, str], _Given] = {}
+    for one, decision in fit:
+        if one.text is not None:
+            key = (decision["event_id"], one.who)
+            last[key] = max(last.get(key, one), one, key=lambda other: (other.at, other.label_task_id))
+    left = [(one, decision) for one, decision in fit if last.get((decision["event_id"], one.who), one) is one]
+    return left, len(fit) - len(left)
+
+
 def _judged(one: _Given, decision: Mapping[str, Any]) -> dict[str, Any]:
     assert one.task is not None
     assert one.label is not None
@@ -205,7 +225,7 @@ def _written(one: _Given, decision: Mapping[str, Any], *, share: float) -> tuple
     """The text as a demonstration, and as preferred over what it was written in the place of."""
     assert one.task is not None
     assert one.text is not None
-    digest = written_id(one.label_task_id, one.who)
+    digest = written_id(decision["event_id"], one.who)
     plain = _source(one, decision, weight=share) | {"kind": REWRITTEN, "prompt": one.task["prompt"]}
     over = _pair_of(decision, one.text, one.task["texts"][0])
     return plain | {"demonstration_id": digest, "answer": one.text}, plain | over | {"preference_id": digest}

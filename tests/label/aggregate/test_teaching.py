@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -139,6 +139,26 @@ def test_what_annotators_write_is_a_demonstration_and_preferred_over_what_stood(
     assert pairs == {(text, "first", "rewritten", 0.5) for text in ("much better", "better still")}
     assert found.demonstrations["demonstration_id"].to_pylist() == found.preferences["preference_id"].to_pylist()
     assert (found.given, found.set_aside) == (3, {"written as it stood": 1})
+
+
+def test_of_two_texts_of_one_annotator_for_a_decision_the_later_counts(home: Home) -> None:
+    lived(home, REJECTED)
+    early, late = question(REJECTED, Kind.REWRITE, "first"), question(REJECTED, Kind.REWRITE, "second")
+    said(home, [early, late], (early, "bob", "better still"), (early, "ann", "at first"))
+    ann, bob = (
+        outside.enlist(home.settings, home.state, person=who, source="page", author="lead") for who in ("ann", "bob")
+    )
+    at = EVENING + timedelta(hours=1)
+    last = Annotation(late["label_task_id"], ann, at, "page", content=json.dumps("at last"))
+    assert record(home.state, from_rows([late], schema.LABEL_TASKS), [last]).new == 1
+    settings = home.settings.model_copy(update={"held_out_share": 0.0})
+    found = teaching.taught(settings, home.lake, home.state, (DAY, DAY), datetime.max.replace(tzinfo=UTC))
+    assert {row["demonstration_id"]: row["answer"] for row in found.demonstrations.to_pylist()} == {
+        teaching.written_id("e3", ann): "at last",
+        teaching.written_id("e3", bob): "better still",
+    }
+    assert set(found.preferences["rejected"].to_pylist()) == {"first", "second"}
+    assert (found.given, dict(found.set_aside)) == (3, {"written again later": 1})
 
 
 @pytest.mark.parametrize(
