@@ -55,11 +55,16 @@ def _likely(answers: Answers, believed: Floats) -> float:
     """
     held = believed
     for _ in range(_ROUNDS):
-        counts = expected(answers, held)
-        pool = counts.sum(0) + 1
-        pool /= pool.sum(1, keepdims=True)
-        own = counts + _POOLED * pool
+        own = _confusions(answers, held)
         likely = believed * (own[answers.worker, :, answers.label] / own.sum(2)[answers.worker])
         held = likely / likely.sum(1, keepdims=True)
+    own = _confusions(answers, held)
     said = own[answers.worker, :, answers.label] - held
     return float(np.log((believed * said / (own.sum(2)[answers.worker] - held)).sum(1)).sum())
+
+
+def _confusions(answers: Answers, held: Floats) -> Floats:
+    """Answers by person, truth and label, with `_POOLED` more of everybody's for each truth."""
+    counts = expected(answers, held)
+    pool = counts.sum(0) + 1
+    return counts + _POOLED * pool / pool.sum(1, keepdims=True)
