@@ -44,8 +44,13 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    stays = given.out / "worlds.json"  # what is not of the same worlds is no row of the same table
+    told = {"days": given.days, "workflows": given.workflows}
+    if not given.table and stays.exists() and json.loads(stays.read_text()) != told:
+        parser.error(f"{given.out} holds runs of {stays.read_text()}, asked for {told}: name another folder")
     only = [part for name in given.workflows for part in ("--workflow", name)]
     if not given.table:
+        stays.write_text(json.dumps(told))
         for seed in range(given.first, given.first + given.worlds):
             for kind in given.kinds:
                 run(kind, seed, ["--days", str(given.days), *only], given.out)
