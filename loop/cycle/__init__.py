@@ -8,7 +8,8 @@ cycle again meets the past.
 from __future__ import annotations
 
 from loop.cycle.deciding import comparisons, evaluation, halts, release
-from loop.cycle.learning import base, policy, training_set
+from loop.cycle.freezing import training_set
+from loop.cycle.learning import base, policy
 from loop.cycle.reading import latest
 from loop.cycle.waiting import awaiting_decision, new_preferences
 

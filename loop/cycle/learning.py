@@ -1,4 +1,4 @@
-"""From labels to a challenger: the frozen training set, the base, and the policy trained from the champion."""
+"""From a training set to a challenger: the base, and the policy trained from the champion."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from loop.cycle.reading import cutoff_of, labels, latest, learned_until, record, window
+from loop.cycle.reading import cutoff_of, latest, window
 from loop.cycle.versions import code, existing, mark, recipe_of, register, version_of
 from loop.errors import LoopError
 from loop.home import Home
-from loop.label.aggregate import teaching
-from loop.label.synthesize import using
 from loop.release import registry, releases, taints
 from loop.release.releases import ModelVersion
-from loop.schema import Split
 from loop.services import processes
 from loop.train import corpus, dataset
-from loop.validate.signal_days import revised
 
 if TYPE_CHECKING:
     from loop.train.curve import Curve
@@ -41,119 +35,6 @@ _PATIENCE: Final = 3600.0
 """Seconds for which an erasure is waited for."""
 GIVEN, SHOWN = "given by the organisation", "shown to its people"
 """Where the texts of a base come from."""
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """A frozen training set and where its rows came from."""
-
-    digest: str
-    attempt: int
-    cutoff: datetime
-    demonstrations: int
-    preferences: int
-    fresh: int
-    """Rows that the champion has not learned from; the rest is replayed, or synthetic."""
-    synthetic: int
-    """Demonstrations that a model wrote; see loop/label/synthesize."""
-    from_annotators: int
-    """Rows that annotators' answers teach; see loop/label/aggregate/teaching.py."""
-    annotators_aside: dict[str, int]
-    """What annotators said and is not learned from, by reason."""
-    replaced: int
-    """Preferences of decisions between two texts that annotators compared: their label stands in their place."""
-    left_out: int
-    """Rows that the cycle might have read and that the limit or the replay share left out."""
-    received_later: int
-    """Rows of the window's accepted batches that came in after the cut-off: a later cycle's."""
-    table_versions: dict[str, int | None]
-
-    def told(self) -> dict[str, Any]:
-        told = asdict(self) | {"cutoff": self.cutoff.isoformat()}
-        aside = told.pop("annotators_aside")
-        return told | {f"annotators, set aside/{reason}": count for reason, count in sorted(aside.items())}
-
-
-def training_set(home: Home, cycle: date) -> TrainingSet:
-    """Freeze what the cycle may learn from: all that is fresh, and a share of what is older."""
-    read = ("interactions", "label_tasks", "task_labels", "demonstrations", "preferences", "synthetic")
-    with home.lake.pinned(*read):  # what is read is frozen before an erasure looks for it
-        return _training_set(home, cycle)
-
-
-def _training_set(home: Home, cycle: date) -> TrainingSet:
-    cutoff = cutoff_of(cycle)
-    since = learned_until(home, cycle)
-    versions = {name: home.lake.version(name) for name in ("demonstrations", "preferences")}
-    chosen: dict[str, pa.Table] = {}
-    fresh_rows = left_out = later = replaced = from_annotators = 0
-    annotated = teaching.taught(home.settings, home.lake, home.state, window(home, cycle), cutoff)
-    for name, read in versions.items():
-        own = labels(home, name, cycle, cutoff, split=Split.TRAIN, version=read)
-        more = annotated.preferences if name == "preferences" else annotated.demonstrations
-        rows = teaching.instead_of(own, more) if name == "preferences" else own
-        replaced += own.num_rows - rows.num_rows
-        if home.settings.signals:
-            rows = revised(home.lake, rows, cycle)
-        rows = pa.concat_tables([rows, more])
-        is_fresh = pc.greater_equal(rows["received_at"], since)
-        fresh, older = rows.filter(is_fresh), rows.filter(pc.invert(is_fresh))
-        composed = dataset.compose(
-            fresh,
-            older,
-            replay_share=home.settings.replay_share,
-            limit=home.settings.training_rows,
-            seed=home.settings.seed,
-        )
-        everything = labels(home, name, cycle, datetime.max.replace(tzinfo=UTC), split=Split.TRAIN, version=read)
-        later += pc.sum(pc.greater_equal(everything["received_at"], cutoff)).as_py() or 0
-        left = composed.fresh_left + composed.older_left
-        assert composed.rows.num_rows + left == rows.num_rows, f"{name}: a row was lost"
-        chosen[name] = composed.rows
-        theirs = pc.is_in(composed.rows["kind"], pa.array([teaching.JUDGED, teaching.REWRITTEN]))
-        from_annotators += pc.sum(theirs).as_py() or 0
-        fresh_rows += composed.fresh
-        left_out += left
-    real = chosen["demonstrations"]
-    also = ("label_tasks", "task_labels", "synthetic", "ablations")
-    versions |= {name: home.lake.version(name) for name in also}
-    made = using.rows_for(home.settings, home.lake, home.state, window(home, cycle), cutoff, real=real.num_rows)
-    chosen["demonstrations"] = pa.concat_tables([real, made])
-    frozen = dataset.freeze(
-        chosen["demonstrations"],
-        chosen["preferences"],
-        root=home.settings.training_sets,
-        salt_key=home.settings.secret("salt"),
-        meta={"cycle": cycle.isoformat(), "synthetic": made.num_rows},
-        synthetic_share=home.settings.synthetic_share,
-    )
-    attempt = record(
-        home,
-        "training_sets",
-        cycle,
-        digest=frozen.digest,
-        cutoff=cutoff,
-        demonstrations=chosen["demonstrations"].num_rows,
-        preferences=chosen["preferences"].num_rows,
-        table_versions=json.dumps(versions),
-        path=home.relative(frozen.path),
-        frozen_at=datetime.now(UTC),
-    )
-    return TrainingSet(
-        digest=frozen.digest,
-        attempt=attempt,
-        cutoff=cutoff,
-        demonstrations=chosen["demonstrations"].num_rows,
-        preferences=chosen["preferences"].num_rows,
-        fresh=fresh_rows,
-        synthetic=made.num_rows,
-        from_annotators=from_annotators,
-        annotators_aside=dict(annotated.set_aside),
-        replaced=replaced,
-        left_out=left_out,
-        received_later=later,
-        table_versions=versions,
-    )
 
 
 # -- policy ---------------------------------------------------------------------------------------------------------

@@ -65,15 +65,20 @@ def labels(  # noqa: PLR0913 - one argument a condition
     return rows.filter(wanted)
 
 
+def parent_version(home: Home, cycle: date) -> str | None:
+    """The model that a cycle trains from: its champion; or, if that is tainted, the nearest ancestor that is not."""
+    version = releases.champion_as_of(home.state, cycle)
+    return None if version is None else taints.untainted(home.state, version)
+
+
 def learned_until(home: Home, cycle: date) -> datetime:
     """The cut-off of the set that made the model which the cycle trains from: what was received later is fresh to it.
 
-    That is the cycle's champion; or, if it is tainted, the nearest of its ancestors that is not. The beginning of time
-    for a base. Asked of the dated releases, so that a cycle run again gets the same answer.
+    See `parent_version`. The beginning of time for a base. Asked of the dated releases, so that a cycle run again gets
+    the same answer.
     """
     beginning = datetime.min.replace(tzinfo=UTC)
-    version = releases.champion_as_of(home.state, cycle)
-    if version is None or (version := taints.untainted(home.state, version)) is None:
+    if (version := parent_version(home, cycle)) is None:
         return beginning
     champion = releases.model_version(home.state, version)
     sets = home.state.tables["training_sets"]
