@@ -114,10 +114,11 @@ def remember(home: Home, count: int) -> None:
     people = [who.annotator for who in annotators.annotators(home.state)]
     query = sa.text(
         "INSERT INTO annotations (label_task_id, annotator, version, day, workflow, action, label, swapped, counts, "
-        "source, answered_at, shown_at, seconds) SELECT md5(n::text), (CAST(:people AS text[]))[1 + n % :of], 1, "
+        "source, answered_at, recorded_at, shown_at, seconds) "
+        "SELECT md5(n::text), (CAST(:people AS text[]))[1 + n % :of], 1, "
         "DATE '2025-06-01' + (n % 100), 'ads', 'answer', 'first', false, true, 'page', "
-        "TIMESTAMPTZ '2025-06-02' + (n % 100) * INTERVAL '1 day' + n * INTERVAL '1 millisecond', "
-        "TIMESTAMPTZ '2025-06-02', 20 FROM generate_series(1, :count) AS n"
+        "at, at, TIMESTAMPTZ '2025-06-02', 20 FROM generate_series(1, :count) AS n, LATERAL (SELECT "
+        "TIMESTAMPTZ '2025-06-02' + (n % 100) * INTERVAL '1 day' + n * INTERVAL '1 millisecond' AS at) AS given"
     )
     with home.state.transaction() as connection:
         connection.execute(query, {"people": people, "of": len(people), "count": count})

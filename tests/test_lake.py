@@ -219,12 +219,13 @@ class TestConnect:
         with lake.connect(Lake(tmp_path), {}) as connection, pytest.raises(duckdb.BinderException):
             connection.execute("SELECT employee, avg(weight) FROM demonstrations GROUP BY employee")
 
-    @pytest.mark.parametrize("column", ["seconds", "shown_at", "answered_at"])
+    @pytest.mark.parametrize("column", ["seconds", "shown_at", "answered_at", "recorded_at"])
     def test_nobody_is_shown_how_fast_somebody_works(self, tmp_path: Path, column: str) -> None:
         at = datetime(2026, 1, 5, 12, tzinfo=UTC)
         row: dict[str, Any] = {"label_task_id": "t", "annotator": "p-1", "version": 1, "day": DAY, "workflow": "ads"}
         row |= {"action": "answer", "label": "first", "swapped": False, "counts": True, "source": "page"}
-        rows = from_rows([row | {"shown_at": at, "answered_at": at, "seconds": 0.5}], schema.ANNOTATIONS)
+        row |= {"shown_at": at, "answered_at": at, "recorded_at": at, "seconds": 0.5}
+        rows = from_rows([row], schema.ANNOTATIONS)
         with lake.connect(Lake(tmp_path), {"annotations": rows}) as connection:
             query = "SELECT annotator, label, count(*) FROM annotations GROUP BY ALL"
             assert connection.execute(query).fetchall() == [("p-1", "first", 1)]

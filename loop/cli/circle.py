@@ -189,7 +189,10 @@ class Circle:
                 shown, clock[who] = clock[who], clock[who] + timedelta(seconds=said.seconds)
                 done[who] += 1
                 words = {name: getattr(said, name) for name in ("label", "content", "swapped", "seconds")}
-                given.append(Annotation(said.label_task_id, names[who], clock[who], PAGE, shown_at=shown, **words))
+                at = clock[who]
+                given.append(
+                    Annotation(said.label_task_id, names[who], at, PAGE, shown_at=shown, recorded_at=at, **words)
+                )
         record(state, asked, given)
 
     def _told(self, day: date, workflow: str, sent: Sequence[dict[str, Any]], version: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -37,7 +37,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one annotator says of one task."""
+    """What one annotator says of one task.
+
+    `answered_at` is when, by which deadlines, removals and erasures go, and may be long ago: a delivery comes late.
+    """
 
     label_task_id: str
     annotator: str
@@ -55,6 +58,8 @@ class Annotation:
     source_id: str | None = None
     shown_at: datetime | None = None
     seconds: float | None = None
+    recorded_at: datetime | None = None
+    """When it was known here, by which a cycle reads up to its cut-off; None for now. Simulated people say theirs."""
 
     @property
     def said(self) -> tuple[str | None, ...]:
@@ -194,8 +199,9 @@ _ASKED: Final = ("label_task_id", "day", "workflow", "kind", "options", "due_at"
 
 
 def _ends(connection: sa.Connection, table: sa.Table, annotators: Iterable[str]) -> dict[str, datetime | None]:
-    """Of those that are annotators: when they were removed, or None."""
+    """Of those that are annotators: when they were removed, or None. Until the transaction ends none is erased."""
     query = sa.select(table.c.annotator, table.c.removed_at).where(table.c.annotator.in_(sorted(annotators)))
+    query = query.with_for_update(read=True, key_share=True)
     return {row.annotator: row.removed_at for row in connection.execute(query)}
 
 
@@ -284,6 +290,7 @@ def _versions(
         told.changed += bool(before.number)
         last[key] = _Version(before.number + 1, annotation.said, why is None, annotation.source, annotation.answered_at)
         values = {**vars(annotation), "action": annotation.action.value, "counts": why is None}
+        values["recorded_at"] = annotation.recorded_at or datetime.now(UTC)
         rows.append({**values, "version": before.number + 1, "day": task["day"], "workflow": task["workflow"]})
     return rows, told
 

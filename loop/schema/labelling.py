@@ -112,6 +112,12 @@ ANNOTATIONS: Final = Table(
         # How fast somebody works is told by each of them: one answer begins where the one before ended.
         Column("shown_at", TIME, "when the task appeared", Privacy.CONDUCT, nullable=True),
         Column("answered_at", TIME, "when", Privacy.CONDUCT),
+        Column(
+            "recorded_at",
+            TIME,
+            "when it was stored here; a cycle reads up to its cut-off by it",
+            Privacy.CONDUCT,
+        ),
         Column("seconds", REAL, "time taken", Privacy.CONDUCT, nullable=True),
     ),
     index=(("day", "workflow"), ("annotator", "answered_at")),

@@ -82,6 +82,7 @@ def test_what_annotators_say_is_learned_from_in_the_place_of_clicks(home: Home) 
             at,
             "page",
             label="second",
+            recorded_at=at,
         )
         for n in range(4)
     ]

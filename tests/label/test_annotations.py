@@ -118,6 +118,20 @@ def test_every_annotation_is_new_repeated_changed_or_refused(home: Home) -> None
     ]
 
 
+def test_an_answer_of_long_ago_was_recorded_when_it_came(home: Home) -> None:
+    old, told = question(0), question(1)
+    tasks.add(home.lake, home.state, [old, told])
+    join(home, "p1")
+    before = datetime.now(UTC)
+    given = [answer(old), answer(told, recorded_at=AT + timedelta(days=10))]
+    assert annotations.record(home.state, table(old, told), given).new == 2
+    assert annotations.record(home.state, table(old, told), given).repeated == 2, "what is read again came once"
+    stood = {row["label_task_id"]: row for row in annotations.latest(home.state, DAY, "ads").to_pylist()}
+    assert {row["answered_at"] for row in stood.values()} == {AT}
+    assert stood[told["label_task_id"]]["recorded_at"] == AT + timedelta(days=10)
+    assert before <= stood[old["label_task_id"]]["recorded_at"] <= datetime.now(UTC)
+
+
 def test_what_is_undone_does_not_stand_and_may_be_answered_again(home: Home) -> None:
     task = question()
     join(home, "p1")

@@ -65,8 +65,9 @@ class Taught:
 def taught(settings: Settings, lake: Lake, state: State, days: Days, cutoff: datetime) -> Taught:
     """What annotators had said before a cut-off about decisions of some days, as rows that may be learned from.
 
-    A label is of the time of its last answer: one that was answered again after the cut-off is a later cycle's. What is
-    known to be right (gold) measures, and is not learned from; nor is what the benchmark asks.
+    A label is of the time when its last answer came here: of which one came after the cut-off, however long ago it was
+    given, is a later cycle's. What is known to be right (gold) measures, and is not learned from; nor is what the
+    benchmark asks.
 
     Args:
         days: first and last day of the decisions.
@@ -75,13 +76,13 @@ def taught(settings: Settings, lake: Lake, state: State, days: Days, cutoff: dat
     asked = {row["label_task_id"]: row for row in _rows(lake, "label_tasks", days, _ASKED)}
     last: dict[str, datetime] = {}
     for row in said:
-        last[row["label_task_id"]] = max(row["answered_at"], last.get(row["label_task_id"], row["answered_at"]))
+        last[row["label_task_id"]] = max(row["recorded_at"], last.get(row["label_task_id"], row["recorded_at"]))
     given = [
         _Given(asked.get(row["label_task_id"]), last.get(row["label_task_id"], row["aggregated_at"]), label=row)
         for row in _rows(lake, "task_labels", days)
     ]
     given += [
-        _Given(task, row["answered_at"], text=json.loads(row["content"]), who=row["annotator"])
+        _Given(task, row["recorded_at"], text=json.loads(row["content"]), who=row["annotator"])
         for row in said
         if (task := asked.get(row["label_task_id"])) and task["kind"] == Kind.REWRITE
     ]
@@ -232,7 +233,7 @@ def _written(one: _Given, decision: Mapping[str, Any], *, share: float) -> tuple
 
 
 def _source(one: _Given, decision: Mapping[str, Any], *, weight: float) -> dict[str, Any]:
-    """The columns that lead back to the decision; `received_at` is when the annotators' last word was."""
+    """The columns that lead back to the decision; `received_at` is when the annotators' last word came."""
     assert one.task is not None
     plain = {name: decision[name] for name in ("event_id", "suggestion_id", "employee", "episode_id", "task_id")}
     where = {name: one.task[name] for name in ("day", "workflow")}
@@ -267,7 +268,7 @@ def _said(state: State, days: Days) -> list[dict[str, Any]]:
     """The answers that stand to the tasks of some days."""
     said = state.tables["annotations"]
     last = standing(said, said.c.day.between(*days))
-    query = sa.select(last.c.label_task_id, last.c.annotator, last.c.content, last.c.answered_at)
+    query = sa.select(last.c.label_task_id, last.c.annotator, last.c.content, last.c.recorded_at)
     with state.engine.connect() as connection:
         order = (last.c.label_task_id, last.c.annotator)
         return [dict(row) for row in connection.execute(query.order_by(*order)).mappings()]

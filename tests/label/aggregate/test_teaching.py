@@ -49,7 +49,7 @@ def said(home: Home, rows: list[dict[str, Any]], *answers: tuple[dict[str, Any],
     for row, person, word in answers:
         who = outside.enlist(home.settings, home.state, person=person, **about)
         told = {"content": json.dumps(word)} if row["kind"] == Kind.REWRITE else {"label": word}
-        given.append(Annotation(row["label_task_id"], who, EVENING, "page", **told))
+        given.append(Annotation(row["label_task_id"], who, NOON, "page", recorded_at=EVENING, **told))
     assert record(home.state, from_rows(rows, schema.LABEL_TASKS), given).new == len(answers)
 
 
@@ -211,7 +211,7 @@ def test_whoever_is_held_out_is_so_from_annotators_too(home: Home) -> None:
     assert (found.preferences.num_rows, dict(found.set_aside)) == (side[False], {"held out": side[True]})
 
 
-def test_a_label_is_of_the_time_of_its_last_answer(home: Home) -> None:
+def test_a_label_is_of_the_time_when_its_last_answer_came(home: Home) -> None:
     lived(home, ACCEPTED, REJECTED)
     asked, other = question(ACCEPTED), question(REJECTED, Kind.REWRITE, "first")
     labelled(home, (asked, SURE))
@@ -220,7 +220,7 @@ def test_a_label_is_of_the_time_of_its_last_answer(home: Home) -> None:
     assert at == [[EVENING, EVENING]]
     bob = outside.enlist(home.settings, home.state, person="bob", source="page", author="lead")
     late = [
-        Annotation(row["label_task_id"], bob, NIGHT, "page", label=label, content=content)
+        Annotation(row["label_task_id"], bob, NOON, "page", label=label, content=content, recorded_at=NIGHT)
         for row, label, content in ((asked, "first", None), (other, None, json.dumps("late")))
     ]
     assert record(home.state, from_rows([asked, other], schema.LABEL_TASKS), late).new == 2
