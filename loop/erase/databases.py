@@ -21,7 +21,6 @@ from loop.erase.plan import Plan, Step, in_state
 from loop.erase.subject import Subject
 from loop.errors import LoopError
 from loop.home import Home
-from loop.label import outside
 from loop.services import locate, postgres
 
 if TYPE_CHECKING:
@@ -85,7 +84,6 @@ def clean(home: Home, subject: Subject, plan: Plan, step: Step) -> Cleaned:
     """
     done = Cleaned()
     with home.state.transaction() as connection:
-        outside.bury(connection, home.settings, subject.names)
         for name, mine in in_state(home, plan):
             done.deleted[name] = connection.execute(sa.delete(home.state.tables[name]).where(mine)).rowcount
     needles, urls = Needles(subject, plan), locate(home.settings)

@@ -1,8 +1,9 @@
 """An erasure from beginning to end: in which order the stores are visited, and how it goes on after a kill.
 
 Every stage may be done again: it removes what is left. So what is resumed begins at the beginning, with the plan of
-before, and the report adds up. Sources go before what is made of them: the gateway, what has landed, the tables of the
-lake, training sets, models, files, and last the databases, whose pages and log had all of it pass through.
+before, and the report adds up. Sources go before what is made of them: the gateway, answers of an annotator, what has
+landed, the tables of the lake, training sets, models, files, and last the databases, whose pages and log had all of it
+pass through.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 
 from loop.collect import erasing
 from loop.cycle import versions
-from loop.erase import databases, files, rows
+from loop.erase import answering, databases, files, rows
 from loop.erase.matching import learned
 from loop.erase.needles import Needles
 from loop.erase.plan import Plan, Step, alone, drop, look, restored, save
@@ -202,7 +203,9 @@ class _Erasure:
         )
 
     def _rows(self) -> Counter[str]:
-        gone = rows.erase(self.home, self.plan, self.step)
+        self.step("taking back what was said as an annotator")
+        gone = answering.leave(self.home, self.plan)
+        gone += rows.erase(self.home, self.plan, self.step)
         for name in rows.MADE_OF.values():
             rows.scrub(self.home, name, self.step)
         gone += rows.derived(self.home, self.plan, self.step)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
+import sqlalchemy as sa
 
 from loop import schema
 from loop.collect.events import pseudonym
 from loop.erase import Kind, Report, retain, run
 from loop.erase.subject import subject
 from loop.home import Home
-from loop.label import annotators, gold, outside, tasks
+from loop.label import annotations, annotators, gold, outside, tasks
 from loop.label.aggregate import importing, teaching
 from loop.label.aggregate.public import Format, load
 from loop.label.annotations import Annotation, record
@@ -82,8 +86,8 @@ def filled(home: Home) -> list[dict[str, Any]]:
     return rows
 
 
-def erase(home: Home, given: str, kind: Kind = Kind.EMPLOYEE) -> Report:
-    return run.erase(home, subject(home.settings, kind, given), reason="request 17", author="dpo")
+def erase(home: Home, given: str, kind: Kind = Kind.EMPLOYEE, step: Callable[[str], None] = lambda _: None) -> Report:
+    return run.erase(home, subject(home.settings, kind, given), reason="request 17", author="dpo", step=step)
 
 
 def held(home: Home, table: str) -> list[dict[str, Any]]:
@@ -250,3 +254,96 @@ def test_a_text_is_found_in_training_sets_when_its_annotation_and_the_decision_a
     left = dataset.load(home.settings.training_sets, made.digest)
     assert left.demonstrations["answer"].to_pylist() == left.preferences["chosen"].to_pylist() == [f"as {EVE} writes"]
     assert dataset.verify(made.path) == []
+
+
+def test_a_cycle_that_learns_meanwhile_reads_no_text_of_the_annotator_once_the_lake_is_rewritten(home: Home) -> None:
+    rewritten(home)
+    seen: dict[str, int] = {}
+
+    def meanwhile(what: str) -> None:
+        if what.startswith("removing what") or what in {"tagging models", "looking through files"}:
+            seen[what] = frozen(home).demonstrations.num_rows
+
+    assert erase(home, BEN, step=meanwhile).removed["state/annotations"] == 1
+    assert set(seen.values()) == {1}
+    assert {"removing what interactions was", "tagging models"} < set(seen)
+    answers = {
+        text
+        for path in dataset.sets(home.settings.training_sets)
+        for text in dataset.load(path.parent, path.name).demonstrations["answer"].to_pylist()
+    }
+    assert answers == {f"as {EVE} writes"}
+
+
+def test_a_cycle_that_had_read_the_text_and_freezes_it_late_is_waited_for(home: Home) -> None:
+    rewritten(home)
+    read, scrubbing, made, threads = threading.Event(), threading.Event(), [], []
+
+    def cycle() -> None:
+        with home.lake.pinned("interactions", "label_tasks", "task_labels"):
+            settings = home.settings.model_copy(update={"held_out_share": 0.0})
+            found = teaching.taught(settings, home.lake, home.state, (DAY, DAY), datetime.now(UTC))
+            read.set()
+            assert scrubbing.wait(30)
+            scrubbing.wait(0.5)
+            rows = (found.demonstrations, found.preferences)
+            made.append(dataset.freeze(*rows, root=home.settings.training_sets, salt_key=b"k" * 32, meta={}))
+
+    def meanwhile(what: str) -> None:
+        if not threads:
+            threads.append(threading.Thread(target=cycle))
+            threads[0].start()
+            assert read.wait(30)
+        if what == "removing what interactions was":
+            assert {row["annotator"] for row in held(home, "annotations")} == {name(home, EVE)}
+            scrubbing.set()
+
+    erase(home, BEN, step=meanwhile)
+    threads[0].join()
+    [one] = made
+    assert (dataset.erased(one.path), dataset.verify(one.path)) == ((2, 4), [])
+
+
+def test_an_answer_that_is_being_stored_is_waited_for_and_goes_too(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = rewritten(home)
+    real, threads, left = annotations._last, [], []
+
+    def slow(connection: sa.Connection, table: sa.Table, piece: Any) -> Any:
+        """Between having seen that Ben may and storing what he said."""
+        threads.append(threading.Thread(target=lambda: left.append(erase(home, BEN).removed["state/annotations"])))
+        threads[0].start()
+        threads[0].join(2.0)
+        assert threads[0].is_alive()
+        return real(connection, table, piece)
+
+    monkeypatch.setattr(annotations, "_last", slow)
+    said = Annotation(row["label_task_id"], name(home, BEN), datetime.now(UTC), "page", content=json.dumps("better"))
+    assert record(home.state, from_rows([row], schema.LABEL_TASKS), [said], strangers=False).changed == 1
+    threads[0].join()
+    assert left == [2]
+    assert {row["annotator"] for row in held(home, "annotations")} == {name(home, EVE)}
+
+
+@pytest.mark.slow
+def test_the_counts_are_right_after_kills_at_every_step(home: Home) -> None:
+    class Killed(BaseException):
+        pass
+
+    filled(home)
+    steps: list[str] = []
+    for cut in range(2, 200, 4):
+        steps.clear()
+
+        def step(what: str, cut: int = cut) -> None:
+            steps.append(what)
+            if len(steps) == cut:
+                raise Killed
+
+        try:
+            report = erase(home, BEN, step=step)
+            break
+        except Killed:
+            continue
+    counts = {store: n for store, n in report.removed.items() if store.startswith("state/")}
+    assert report.resumed
+    assert counts == {"state/annotators": 1, "state/annotations": 3, "state/appeals": 3}
