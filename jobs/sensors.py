@@ -1,13 +1,12 @@
 """What runs when something has happened; off until somebody turns it on."""
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 
-from assets.partitions import BATCHES, batch_key
+from assets.partitions import batch_key
 from jobs.jobs import aggregate_answers, decide, drain, learn
 from loop import config, cycle
 from loop.collect import spool
@@ -19,6 +18,8 @@ _COMING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING]
 _ENDED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 ANSWERED: Final = timedelta(days=60)
 """Answers to older tasks are aggregated when somebody asks for it: what is looked at does not grow with history."""
+NOTHING: Final = "nothing"
+"""The mark of a partition whose answers are all gone."""
 
 
 @dg.sensor(job=drain, minimum_interval_seconds=10, description="The lake, once the gateway has sealed a segment.")
@@ -58,40 +59,48 @@ def panel_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
 @dg.sensor(job=aggregate_answers, minimum_interval_seconds=600, description="Soft labels once people have answered.")
 def tasks_answered(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     now = datetime.now(UTC)
+    since = max(FIRST_DAY, now.date() - ANSWERED)
     with open_home(config.load()) as home:  # a task of a day to come has no partition yet
-        found = partition.marks(home.state, max(FIRST_DAY, now.date() - ANSWERED), now.date())
-    marks = {batch_key(*key): mark for key, mark in sorted(found.items())}
+        found = partition.marks(home.state, since, now.date())
     before = json.loads(context.cursor or "{}")
-    asset = dg.AssetKey("task_labels")
-    status = context.instance.get_status_by_partition(asset, list(marks), BATCHES) or {}
-    broken = _broken_off(context.instance, asset, marks)
-    requests = [
-        dg.RunRequest(run_key=f"{key}|{mark}", partition_key=key)
-        for key, mark in marks.items()
-        if before.get(key) != mark
-    ]
-    # With the hour in its key what failed, was cancelled or never began is tried again, once an hour.
-    requests += [
-        dg.RunRequest(run_key=f"{key}|{mark}|{now:%Y-%m-%d %H}", partition_key=key)
-        for key, mark in marks.items()
-        if before.get(key) == mark and (key in broken or status.get(key) is None)
-    ]
+    # What was erased to nothing loses its labels too. Keys begin with the day, and go as the days do.
+    marks = {key: NOTHING for key in sorted(before) if key >= since.isoformat()}
+    marks |= {str(batch_key(*key)): mark for key, mark in sorted(found.items())}
+    coming, again = _attempts(context.instance, dg.AssetKey("task_labels"), set(marks))
+    requests, asked = [], {}
+    for key, mark in marks.items():
+        asked[key] = mark
+        if before.get(key) == mark:
+            if key in again:  # with the hour in its key what failed or never began is tried again, once an hour
+                requests.append(dg.RunRequest(run_key=f"{key}|{mark}|{now:%Y-%m-%d %H}", partition_key=key))
+        elif key in coming:  # that run reads these too, if they came before it begins: looked at again then
+            asked[key] = before.get(key, "")
+        else:  # with the time in its key, for the same mark may come back
+            requests.append(dg.RunRequest(run_key=f"{key}|{mark}|{now.isoformat()}", partition_key=key))
     if not requests:
         return dg.SkipReason("nothing was answered since the last look")
-    return dg.SensorResult(requests, cursor=json.dumps(marks))
+    return dg.SensorResult(requests, cursor=json.dumps(asked))
 
 
-def _broken_off(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: Iterable[str]) -> set[str]:
-    """Partitions whose last run for the asset ended without it, whatever an earlier one had made.
+def _attempts(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: set[str]) -> tuple[set[str], set[str]]:
+    """Partitions of which a run for the asset is about to begin, and those of which the last ended without the asset,
+    whatever an earlier one had made, or never was.
 
-    Dagster's status of a partition tells of a failure alone: one whose run was cancelled stays as it was before.
+    Dagster's status of a partition tells of a failure alone: one whose run was cancelled stays as it was before. Events
+    before the oldest of the partitions' last attempts are not read: what this costs does not grow with history.
     """
-    attempts = instance.event_log_storage.get_latest_asset_partition_materialization_attempts_without_materializations(
-        asset
+    if not keys:  # no partitions, as no ids below, would mean all
+        return set(), set()
+    log, planned_event = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    planned = log.get_latest_storage_id_by_partition(asset, planned_event, partitions=keys)
+    if not planned:
+        return set(), keys
+    without = log.get_latest_asset_partition_materialization_attempts_without_materializations(
+        asset, after_storage_id=min(planned.values()) - 1
     )
-    ran = {key: attempts[key][0] for key in keys if key in attempts}
-    if not ran:  # no ids would mean all runs
-        return set()
-    ended = instance.get_runs(dg.RunsFilter(run_ids=sorted(set(ran.values())), statuses=_ENDED))
-    without = {run.run_id for run in ended}
-    return {key for key, run_id in ran.items() if run_id in without}
+    ran = {key: without[key][0] for key in keys if key in without}
+    runs = instance.get_runs(dg.RunsFilter(run_ids=sorted(set(ran.values())))) if ran else []
+    status = {run.run_id: run.status for run in runs}
+    coming = {key for key, run_id in ran.items() if status.get(run_id) in _COMING}
+    ended = {key for key, run_id in ran.items() if status.get(run_id) in _ENDED}
+    return coming, ended | (keys - planned.keys())

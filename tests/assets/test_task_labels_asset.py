@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -158,3 +161,99 @@ def test_what_failed_is_asked_for_again_and_a_day_to_come_waits(home: Home, monk
         assert (once.run_key or "")[:-2] == (twice.run_key or "")[:-2]  # the hour alone differs: once an hour
         assert job.execute_in_process(partition_key=key, instance=instance).success
         assert isinstance(look(first.cursor), dg.SkipReason)
+
+
+def test_only_what_ended_without_its_labels_is_asked_for_again_and_not_what_waits_or_runs(home: Home) -> None:
+    asked, say = answering(home)
+    say("w")
+    key = batch_key(asked["day"], "ads")
+    job = defs.resolve_job_def("aggregate_answers")
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = requested(instance, None)[1]
+        run = instance.create_run_for_job(job, tags={"dagster/partition": key}, status=dg.DagsterRunStatus.STARTING)
+        assert requested(instance, cursor)[0] == []  # it is about to begin
+        say("v")
+        assert requested(instance, cursor)[0] == []  # and reads that too
+        instance.report_run_canceled(run)
+        assert len(requested(instance, cursor)[0]) == 1
+        assert requested(instance, None)[0] != []
+
+
+def test_answers_that_go_and_come_are_others_also_where_they_are_as_many(home: Home) -> None:
+    asked, say = answering(home)
+    say("w")
+    key, job = str(batch_key(asked["day"], "ads")), defs.resolve_job_def("aggregate_answers")
+    said = home.state.tables["annotations"]
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def aggregated(cursor: str | None) -> str:
+            (run_key,), cursor = requested(instance, cursor)
+            assert job.execute_in_process(partition_key=key, instance=instance).success
+            assert requested(instance, cursor)[0] == []
+            known.append(run_key)
+            return cursor
+
+        known: list[str | None] = []
+        cursor = aggregated(None)
+        with home.state.transaction() as connection:
+            rows = [dict(row) for row in connection.execute(said.select()).mappings()]
+            connection.execute(said.delete())
+        say("v")  # as many as before
+        cursor = aggregated(cursor)
+        with home.state.transaction() as connection:
+            connection.execute(said.delete())
+        cursor = aggregated(cursor)  # none are left, and no labels
+        assert home.lake.read("task_labels").num_rows == 0
+        with home.state.transaction() as connection:
+            connection.execute(said.insert().values(rows))  # the very same as at first
+        aggregated(cursor)
+    assert len(set(known)) == 4
+
+
+def test_what_is_looked_at_does_not_grow_with_history(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, say = answering(home)
+    say("w")
+    key, job = batch_key(asked["day"], "ads"), defs.resolve_job_def("aggregate_answers")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for old in (DAY, DAY + timedelta(days=1)):  # whose runs came to nothing, long ago
+            instance.report_run_canceled(
+                instance.create_run_for_job(job, tags={"dagster/partition": batch_key(old, "ads")})
+            )
+        cursor = requested(instance, None)[1]
+        assert job.execute_in_process(partition_key=key, instance=instance).success
+        log, read = type(instance.event_log_storage), []
+        name = "get_latest_asset_partition_materialization_attempts_without_materializations"
+        told = getattr(log, name)
+
+        def counted(self: object, *given: object, **named: object) -> dict[str, object]:
+            read.append(told(self, *given, **named))
+            return read[-1]
+
+        monkeypatch.setattr(log, name, counted)
+        assert requested(instance, cursor)[0] == []
+        assert read == [{}]
+        passed = json.dumps(json.loads(cursor) | {str(batch_key(DAY, "ads")): "1 1 2026"})
+        assert requested(instance, passed)[0] == []  # a day that has left the window is not one of which all is gone
+
+
+def answering(home: Home) -> tuple[dict[str, Any], Callable[[str], None]]:
+    """A task of today, and what lets a person answer it."""
+    made = {"workflow": "ads", "kind": Kind.PREFERENCE, "origin": Origin.IMPORT, "reason": "import"}
+    asked = tasks.task(**made, day=datetime.now(UTC).date(), texts=["a", "b"])
+    tasks.add(home.lake, home.state, [asked])
+
+    def say(person: str) -> None:
+        who = outside.enlist(home.settings, home.state, person=person, source="import", author="test")
+        told = Annotation(asked["label_task_id"], who, answered_at=datetime.now(UTC), source="import", label="first")
+        assert annotations.record(home.state, tasks.read(home.lake), [told]).new == 1
+
+    return asked, say
+
+
+def requested(instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[str | None], str]:
+    """Keys of the runs that the sensor asks for, and its cursor then."""
+    told = sensors.tasks_answered(dg.build_sensor_context(instance, cursor))
+    if isinstance(told, dg.SkipReason):
+        return [], cursor or ""
+    assert isinstance(told, dg.SensorResult)
+    return [request.run_key for request in told.run_requests or ()], told.cursor or ""

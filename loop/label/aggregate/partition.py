@@ -108,15 +108,24 @@ def groups(lake: Lake, state: State, day: date, workflow: str, window: timedelta
 
 
 def marks(state: State, since: date, until: date) -> dict[tuple[date, str], str]:
-    """Of each partition of those days that has annotations: a mark that is another once there are more."""
+    """Of each partition of those days that has annotations: a mark of which there are, another once others are.
+
+    The number alone is none: an erasure takes some away, and as many others come.
+    """
     said = state.tables["annotations"]
+    which = sa.func.concat_ws("|", said.c.label_task_id, said.c.annotator, said.c.version)
+    digest = sa.func.sum(sa.func.hashtextextended(which, 0))
+    told = sa.func.count().label("rows"), sa.func.max(said.c.recorded_at).label("last"), digest.label("digest")
     query = (
-        sa.select(said.c.day, said.c.workflow, sa.func.count().label("rows"))
+        sa.select(said.c.day, said.c.workflow, *told)
         .where(said.c.day.between(since, until))
         .group_by(said.c.day, said.c.workflow)
     )
     with state.engine.connect() as connection:
-        return {(row.day, row.workflow): str(row.rows) for row in connection.execute(query)}
+        return {
+            (row.day, row.workflow): f"{row.rows} {row.digest} {row.last.astimezone(UTC).isoformat()}"
+            for row in connection.execute(query)
+        }
 
 
 def to_adjudicate(lake: Lake, day: date, workflow: str) -> pa.Table:
