@@ -2,12 +2,13 @@
 
 Whoever teaches from answers pins what it reads until it has frozen it (loop/cycle/learning.py). So what was read before
 the answers went is in a frozen set when the scrub of those tables returns, where the erasure looks afterwards; and who
-reads later finds none.
+reads later finds none. Labels that rested on those answers too are made anew from what others said.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -15,9 +16,10 @@ import sqlalchemy as sa
 from loop import schema
 from loop.home import Home
 from loop.label import outside
+from loop.label.aggregate import partition
 
 if TYPE_CHECKING:
-    from loop.erase.plan import Plan
+    from loop.erase.plan import Plan, Step
 
 _TABLES: Final = sorted(
     (name for name, table in schema.STATE.items() if "annotator" in {column.name for column in table.columns}),
@@ -26,10 +28,19 @@ _TABLES: Final = sorted(
 """What is a person's own who labels. First who may: an answer of theirs that is being stored is waited for."""
 
 
-def leave(home: Home, plan: Plan) -> Counter[str]:
+def found(connection: sa.Connection, said: sa.Table, mine: sa.ColumnElement[bool], plan: Plan) -> None:
+    """Note what a person's annotations tell."""
+    query = sa.select(said.c.day, said.c.workflow).where(mine).distinct()
+    plan.answered.update((row.day, row.workflow) for row in connection.execute(query))
+
+
+def leave(home: Home, plan: Plan, saved: Callable[[], None]) -> Counter[str]:
     """The person labels no more and has said nothing; how many rows of the state went.
 
     What others said of the person's decisions goes later, with these.
+
+    Args:
+        saved: keeps the plan, which has by then all that nothing tells once the answers are gone.
     """
     gone: Counter[str] = Counter()
     with home.state.transaction() as connection:
@@ -37,5 +48,19 @@ def leave(home: Home, plan: Plan) -> Counter[str]:
         for name in _TABLES:
             table = home.state.tables[name]
             mine = table.c.annotator.in_(sorted(plan.named.employees))
+            if name == schema.ANNOTATIONS.name:
+                found(connection, table, mine, plan)
+                saved()
             gone[f"state/{name}"] = connection.execute(sa.delete(table).where(mine)).rowcount
     return gone
+
+
+def relabel(home: Home, plan: Plan, step: Step) -> None:
+    """Make the labels anew of the days that the person answered questions of; one that only the person gave goes."""
+    for day, workflow in sorted(plan.answered):
+        step(f"labels made anew: {day} {workflow}")
+        with home.state.building(day, workflow):  # whoever labels by the answers of before has written by then
+            labelled = (day, workflow) in home.lake.partitions(schema.TASK_LABELS.name)
+        if labelled:
+            partition.build(home.lake, home.state, day, workflow)
+            plan.relabelled.add((day, workflow))

@@ -63,6 +63,10 @@ class Plan(msgspec.Struct):
     comparisons: set[str] = set()
     label_tasks: set[str] = set()
     """What people were asked about what goes: their answers go with it."""
+    answered: set[Partition] = set()
+    """Days and workflows of which the person answered questions."""
+    relabelled: set[Partition] = set()
+    """Those of them whose labels were made anew without these answers."""
     texts: set[str] = set()
     """What the person wrote."""
     bases: dict[str, tuple[int, int]] = {}

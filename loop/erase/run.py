@@ -170,6 +170,7 @@ class _Erasure:
             self._verify()
             for store, count in self.found.items():  # what a stage removed that was cut short it did not say
                 self.removed[store] = max(self.removed[store], count)
+            self.removed["labels/partitions made anew"] = len(self.plan.relabelled)
         report = self._report()
         self._note("done", report)
         erasing.tidied(self.home.settings, self.id)
@@ -204,10 +205,11 @@ class _Erasure:
 
     def _rows(self) -> Counter[str]:
         self.step("taking back what was said as an annotator")
-        gone = answering.leave(self.home, self.plan)
+        gone = answering.leave(self.home, self.plan, lambda: save(self.home, self.id, self.plan))
         gone += rows.erase(self.home, self.plan, self.step)
         for name in rows.MADE_OF.values():
             rows.scrub(self.home, name, self.step)
+        answering.relabel(self.home, self.plan, self.step)
         gone += rows.derived(self.home, self.plan, self.step)
         save(self.home, self.id, self.plan)  # comparisons, by which answers are found
         return gone

@@ -19,7 +19,7 @@ from loop.erase import Kind, Report, retain, run
 from loop.erase.subject import subject
 from loop.home import Home
 from loop.label import annotations, annotators, gold, outside, tasks
-from loop.label.aggregate import importing, teaching
+from loop.label.aggregate import importing, partition, teaching
 from loop.label.aggregate.public import Format, load
 from loop.label.annotations import Annotation, record
 from loop.label.gold import Verdict
@@ -344,6 +344,49 @@ def test_the_counts_are_right_after_kills_at_every_step(home: Home) -> None:
             break
         except Killed:
             continue
-    counts = {store: n for store, n in report.removed.items() if store.startswith("state/")}
     assert report.resumed
-    assert counts == {"state/annotators": 1, "state/annotations": 3, "state/appeals": 3}
+    assert report.removed == {
+        "state/annotators": 1,
+        "state/annotations": 3,
+        "state/appeals": 3,
+        "labels/partitions made anew": 1,
+    }
+    assert {row["answers"] for row in held(home, "task_labels")} == {1}
+
+
+def test_labels_rest_on_no_answer_of_an_erased_annotator(home: Home) -> None:
+    rows = filled(home)
+    alone = [question(home, number, None) for number in (7, 8)]
+    alone[1] |= {"day": DAY + timedelta(days=1)}
+    tasks.add(home.lake, home.state, alone)
+    for row, person in ((alone[0], BEN), (alone[1], EVE)):
+        said = Annotation(row["label_task_id"], name(home, person), AT, "page", label="good")
+        assert record(home.state, from_rows([row], schema.LABEL_TASKS), [said]).new == 1
+    for day in (DAY, DAY + timedelta(days=1)):
+        partition.build(home.lake, home.state, day, "comms")
+    before = {row["label_task_id"]: row for row in held(home, "task_labels")}
+    assert {key: row["answers"] for key, row in before.items()} == {
+        **{row["label_task_id"]: 2 for row in rows},
+        **{row["label_task_id"]: 1 for row in alone},
+    }
+    steps: list[str] = []
+    report = erase(home, BEN, step=steps.append)
+    after = {row["label_task_id"]: row for row in held(home, "task_labels")}
+    assert {key: row["answers"] for key, row in after.items()} == {row["label_task_id"]: 1 for row in [*rows, alone[1]]}
+    other = alone[1]["label_task_id"]
+    assert after[other] == before[other], "a day that the person said nothing of is left alone"
+    assert report.removed["labels/partitions made anew"] == 1
+    assert f"labels made anew: {DAY} comms" in steps
+    files = list((home.settings.lake / "task_labels").glob("day=*/**/*.parquet"))
+    assert len(files) == len(home.lake.files("task_labels")), "what the labels were is gone"
+
+
+def test_labels_that_nobody_has_made_yet_are_not_made_by_an_erasure(home: Home) -> None:
+    row = question(home, 7, None)
+    tasks.add(home.lake, home.state, [row])
+    for person in (BEN, EVE):
+        who = outside.enlist(home.settings, home.state, person=person, source="page", author="lead")
+        said = Annotation(row["label_task_id"], who, AT, "page", label="good")
+        assert record(home.state, from_rows([row], schema.LABEL_TASKS), [said]).new == 1
+    assert erase(home, BEN).removed == {"state/annotators": 1, "state/annotations": 1}
+    assert held(home, "task_labels") == []
