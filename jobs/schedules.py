@@ -16,14 +16,18 @@ from loop.schema import WORKFLOWS
 
 LATE_OUTCOMES: Final = [dg.AssetKey("outcomes"), dg.AssetKey("rewards")]
 """What a result that comes later than its decision was judged changes of a day."""
+LATE_RUNS: Final = 28
+"""Most runs a night for late outcomes alone: a week of four workflows. All that landed before it was noted what rewards
+were made of waits at once, and each partition is a run of its own: hundreds would stand in the queue before the cycle.
+"""
 
 
 @dg.schedule(job=daily_data, cron_schedule="0 1 * * *", execution_timezone="UTC")
 def daily_data_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
     """At one in the morning: the day before, and every earlier day for which something has landed late.
 
-    Where only outcomes came, their rewards are all that is made anew. Each workflow is a run of its own, so that one
-    bad batch halts one run.
+    Where only outcomes came, their rewards are all that is made anew, of the newest days first, and of the others in the
+    nights that follow. Each workflow is a run of its own, so that one bad batch halts one run.
     """
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     with open_home(config.load()) as home:
@@ -33,7 +37,7 @@ def daily_data_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.Ru
         yield dg.RunRequest(run_key=f"{day}|{workflow}", partition_key=batch_key(day, workflow))
     for key, mark in late:
         yield dg.RunRequest(run_key=f"{key[0]}|{key[1]}|{mark}", partition_key=batch_key(*key))
-    for key in outcomes:  # with the night in its key: what failed is tried again in the next
+    for key in outcomes[: -LATE_RUNS - 1 : -1]:  # with the night in its key: what failed is tried again in the next
         yield dg.RunRequest(
             run_key=f"{key[0]}|{key[1]}|outcomes|{day}", partition_key=batch_key(*key), asset_selection=LATE_OUTCOMES
         )

@@ -139,6 +139,20 @@ def test_what_lands_while_rewards_are_made_waits_for_the_next(home: Home, monkey
     assert arrivals.unrewarded(home.state) == [(DAY, "comms")]
 
 
+def test_what_has_waited_since_long_is_made_the_newest_first_some_a_night(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = [(DAY - timedelta(days=n), workflow) for n in range(20, 0, -1) for workflow in ("ads", "comms")]
+    monkeypatch.setattr(arrivals, "unrewarded", lambda _: list(waiting))
+    first = asked(night(8))
+    newest = [str(batch_key(*key)) for key in reversed(waiting)]
+    assert first == [(key, ["outcomes", "rewards"]) for key in newest[: schedules.LATE_RUNS]]
+    del waiting[-schedules.LATE_RUNS :]  # they were made
+    assert [key for key, _ in asked(night(9))] == newest[schedules.LATE_RUNS :]
+    waiting.clear()
+    assert asked(night(10)) == []
+
+
 def test_merged_files_were_rewarded_if_all_of_them_were(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "FILES", 1)
     land(home, (event(row) for row in ordinary_day(50)))
