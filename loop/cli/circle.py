@@ -66,7 +66,7 @@ class Circle:
         truth, told = self.home.settings.truth, json.loads(msgspec.json.encode(self.world))
         marker = truth / "run.json"
         if marker.exists():
-            if (known := json.loads(marker.read_text())) != told:
+            if (known := {"annotators": 0} | json.loads(marker.read_text())) != told:
                 raise BadInputError(f"this home holds the world {known}, asked for {told}: set another LOOP_HOME")
             return
         with self.watch.stage("base model"):

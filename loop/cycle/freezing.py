@@ -62,10 +62,11 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
     cutoff = cutoff_of(cycle)
     since = learned_until(home, cycle)
     versions = {name: home.lake.version(name) for name in ("demonstrations", "preferences")}
+    asked = {name: home.lake.version(name) for name in ("label_tasks", "task_labels")}
     chosen: dict[str, pa.Table] = {}
     fresh_rows = left_out = later = replaced = from_annotators = 0
     learned = _learned_of_annotators(home, cycle)
-    annotated = teaching.taught(home.settings, home.lake, home.state, window(home, cycle), cutoff)
+    annotated = teaching.taught(home.settings, home.lake, home.state, window(home, cycle), cutoff, versions=asked)
     for name, read in versions.items():
         own = labels(home, name, cycle, cutoff, split=Split.TRAIN, version=read)
         more = annotated.preferences if name == "preferences" else annotated.demonstrations
@@ -96,8 +97,7 @@ def _training_set(home: Home, cycle: date) -> TrainingSet:
         fresh_rows += composed.fresh
         left_out += left
     real = chosen["demonstrations"]
-    also = ("label_tasks", "task_labels", "synthetic", "ablations")
-    versions |= {name: home.lake.version(name) for name in also}
+    versions |= asked | {name: home.lake.version(name) for name in ("synthetic", "ablations")}
     made = using.rows_for(home.settings, home.lake, home.state, window(home, cycle), cutoff, real=real.num_rows)
     chosen["demonstrations"] = pa.concat_tables([real, made])
     frozen = dataset.freeze(

@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from loop import schema
 from loop.config import Settings
 from loop.label import gold
-from loop.label.annotations import standing
+from loop.label.annotations import FUNCTION, standing
 from loop.label.derive import split_of
 from loop.label.tasks import SIDES, Kind, Origin
 from loop.lake import Days, Lake, from_rows
@@ -39,14 +39,14 @@ JUDGED: Final = "judged"
 REWRITTEN: Final = "rewritten"
 """`kind` of demonstrations that annotators wrote, and of the preferences for them over what stood there."""
 LEAST: Final = 0.4
-"""How far a soft label leans at least. In three days of a simulated organisation (world 5, two answers a task) those
-that leaned further named the better text in 85 of 100 pairs, those that leaned less in 48; clicks did in 71."""
+"""How far a soft label leans at least. In three days of a simulated organisation (world 5, two answers a task, commit
+`d70772b`) the 373 that leaned further named the better text in 86 of 100 pairs, the 151 others in 48, clicks in 71."""
 _DECIDED: Final = (
     *("event_id", "suggestion_id", "employee", "episode_id", "task_id"),
     *("purposes", "candidates", "chosen", "batch"),
 )
 _ASKED: Final = ("label_task_id", "day", "workflow", "kind", "prompt", "texts", "origin", "event_id")
-_PAIR: Final = ("preference_id", "event_id", "chosen", "rejected")
+_PAIR: Final = ("preference_id", "suggestion_id", "chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -62,30 +62,40 @@ class Taught:
     set_aside: Counter[str]
 
 
-def taught(settings: Settings, lake: Lake, state: State, days: Days, cutoff: datetime) -> Taught:
+def taught(  # noqa: PLR0913 - what is read, and as of when
+    settings: Settings,
+    lake: Lake,
+    state: State,
+    days: Days,
+    cutoff: datetime,
+    *,
+    versions: Mapping[str, int | None] | None = None,
+) -> Taught:
     """What annotators had said before a cut-off about decisions of some days, as rows that may be learned from.
 
-    A label is of the time when its last answer came here: of which one came after the cut-off, however long ago it was
-    given, is a later cycle's. What is known to be right (gold) measures, and is not learned from; nor is what the
-    benchmark asks.
+    A text is the one that stood at the cut-off. A label is learned from if two people or more had answered by then, and
+    none of its answers came here later, however long ago it was given: it is a later cycle's then. What is known to be
+    right (gold) measures, and is not learned from; nor is what the benchmark asks.
 
     Args:
         days: first and last day of the decisions.
+        versions: of `label_tasks` and `task_labels`; by default the current ones.
     """
-    said = _said(state, days)
-    asked = {row["label_task_id"]: row for row in _rows(lake, "label_tasks", days, _ASKED)}
-    last: dict[str, datetime] = {}
-    for row in said:
-        last[row["label_task_id"]] = max(row["recorded_at"], last.get(row["label_task_id"], row["recorded_at"]))
-    given = [
-        _Given(asked.get(row["label_task_id"]), last.get(row["label_task_id"], row["aggregated_at"]), label=row)
-        for row in _rows(lake, "task_labels", days)
-    ]
-    given += [
-        _Given(task, row["recorded_at"], text=json.loads(row["content"]), who=row["annotator"])
-        for row in said
-        if (task := asked.get(row["label_task_id"])) and task["kind"] == Kind.REWRITE
-    ]
+    versions = versions or {}
+    said, later = _said(state, days, cutoff)
+    asked = {row["label_task_id"]: row for row in _rows(lake, "label_tasks", days, versions, _ASKED)}
+    given = []
+    for row in _rows(lake, "task_labels", days, versions):
+        of = said.get(row["label_task_id"], [])
+        people = [one["recorded_at"] for one in of if one["source"] != FUNCTION]
+        anew = len(of) != row["answers"] or any(one["recorded_at"] > row["aggregated_at"] for one in of)
+        at, task, since = max(people, default=cutoff), asked.get(row["label_task_id"]), row["label_task_id"] in later
+        given.append(_Given(task, at, label=row, people=len(people), later=since, anew=anew))
+    for task_id, of in said.items():
+        if (task := asked.get(task_id)) and task["kind"] == Kind.REWRITE:
+            given += [
+                _Given(task, row["recorded_at"], text=json.loads(row["content"]), who=row["annotator"]) for row in of
+            ]
     with state.engine.connect() as connection:
         known = gold.latest(connection, state).keys()
     decisions = _decisions(lake, [one.task for one in given if one.task is not None])
@@ -95,7 +105,7 @@ def taught(settings: Settings, lake: Lake, state: State, days: Days, cutoff: dat
     fit: _Fit = []
     for one in given:
         decision = decisions.get(one.task["event_id"]) if one.task else None
-        if reason := _why_not(settings, one, decision, known, accepted, cutoff):
+        if reason := _why_not(settings, one, decision, known, accepted):
             aside[reason] += 1
         elif decision is not None:
             fit.append((one, decision))
@@ -132,7 +142,7 @@ def instead_of(rows: pa.Table, judged: pa.Table) -> pa.Table:
         rows: schema `preferences`, of decisions; `judged`: of annotators.
     """
     compared = {_pair(row) for row in judged.select(_PAIR).to_pylist()}
-    near = rows.filter(pc.is_in(rows["event_id"], judged["event_id"].combine_chunks())).select(_PAIR)
+    near = rows.filter(pc.is_in(rows["suggestion_id"], judged["suggestion_id"].combine_chunks())).select(_PAIR)
     replaced = [row["preference_id"] for row in near.to_pylist() if _pair(row) in compared]
     return rows.filter(pc.invert(pc.is_in(rows["preference_id"], pa.array(replaced, pa.string()))))
 
@@ -155,6 +165,12 @@ class _Given:
     task: Mapping[str, Any] | None
     at: datetime
     label: Mapping[str, Any] | None = None
+    people: int = 0
+    """Who answered, of a label; labelling functions are none."""
+    later: bool = False
+    """Whether it was answered after the cut-off, so that the label may say what was not known then."""
+    anew: bool = False
+    """Whether other answers stand than those that it was made of."""
     text: str | None = None
     who: str = ""
 
@@ -167,13 +183,12 @@ _Fit = list[tuple[_Given, dict[str, Any]]]
 """What may be learned from, with the decision that it is about."""
 
 
-def _why_not(  # noqa: PLR0913, PLR0917 - what all is known of it
+def _why_not(
     settings: Settings,
     one: _Given,
     decision: Mapping[str, Any] | None,
     known: Collection[str],
     accepted: Collection[str],
-    cutoff: datetime,
 ) -> str | None:
     """Why something given teaches nothing; None where it does."""
     label, task = one.label or {}, one.task or {}
@@ -182,7 +197,9 @@ def _why_not(  # noqa: PLR0913, PLR0917 - what all is known of it
         "asked no more": not task,
         "of the benchmark": task.get("origin") == Origin.BENCHMARK,
         "the right answer is known": one.label_task_id in known,
-        "later than the cut-off": one.at >= cutoff,
+        "later than the cut-off": one.later,
+        "to be aggregated anew": one.anew,
+        "answered by fewer than two people": bool(label) and one.people < 2,
         "a tie, or neither": bool(label) and label["label"] not in SIDES[:2],
         "too unsure": bool(label) and abs(lean(label["probabilities"])) < LEAST,
     }
@@ -256,22 +273,30 @@ def _pair_of(decision: Mapping[str, Any], chosen: str, rejected: str) -> dict[st
 
 
 def _pair(row: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
-    return row["event_id"], frozenset((row["chosen"], row["rejected"]))
+    return row["suggestion_id"], frozenset((row["chosen"], row["rejected"]))
 
 
-def _rows(lake: Lake, table: str, days: Days, columns: Collection[str] | None = None) -> list[dict[str, Any]]:
-    rows = lake.read(table, days=days, columns=None if columns is None else list(columns))
+def _rows(
+    lake: Lake, table: str, days: Days, versions: Mapping[str, int | None], columns: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    only = None if columns is None else list(columns)
+    rows = lake.read(table, days=days, columns=only, version=versions.get(table))
     return [dict(row) for row in rows.sort_by("label_task_id").to_pylist()]
 
 
-def _said(state: State, days: Days) -> list[dict[str, Any]]:
-    """The answers that stand to the tasks of some days."""
-    said = state.tables["annotations"]
-    last = standing(said, said.c.day.between(*days))
-    query = sa.select(last.c.label_task_id, last.c.annotator, last.c.content, last.c.recorded_at)
+def _said(state: State, days: Days, cutoff: datetime) -> tuple[dict[str, list[dict[str, Any]]], set[str]]:
+    """The answers that stood at a cut-off to the tasks of some days, by task; and the tasks answered since."""
+    table = state.tables["annotations"]
+    of_days = table.c.day.between(*days)
+    last = standing(table, of_days, table.c.recorded_at < cutoff)
+    names = ("label_task_id", "annotator", "content", "recorded_at", "source")
+    query = sa.select(*(last.c[name] for name in names)).order_by(last.c.label_task_id, last.c.annotator)
+    since = sa.select(table.c.label_task_id).where(of_days, table.c.recorded_at >= cutoff).distinct()
+    said: dict[str, list[dict[str, Any]]] = {}
     with state.engine.connect() as connection:
-        order = (last.c.label_task_id, last.c.annotator)
-        return [dict(row) for row in connection.execute(query.order_by(*order)).mappings()]
+        for row in connection.execute(query).mappings():
+            said.setdefault(row["label_task_id"], []).append(dict(row))
+        return said, set(connection.execute(since).scalars())
 
 
 def _decisions(lake: Lake, tasks: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

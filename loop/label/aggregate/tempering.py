@@ -67,4 +67,4 @@ def _confusions(answers: Answers, held: Floats) -> Floats:
     """Answers by person, truth and label, with `_POOLED` more of everybody's for each truth."""
     counts = expected(answers, held)
     pool = counts.sum(0) + 1
-    return counts + _POOLED * pool / pool.sum(1, keepdims=True)
+    return counts + _POOLED * pool / pool.sum(1, keepdims=True)  # type: ignore[no-any-return]

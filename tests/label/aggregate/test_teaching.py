@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from loop import schema
 from loop.home import Home
 from loop.label import gold, outside, tasks
-from loop.label.aggregate import teaching
-from loop.label.annotations import Action, Annotation, record
+from loop.label.aggregate import partition, teaching
+from loop.label.annotations import FUNCTION, Action, Annotation, record
 from loop.label.derive import derive, split_of
 from loop.label.tasks import Kind, Origin
 from loop.lake import from_rows
@@ -54,7 +56,10 @@ def said(home: Home, rows: list[dict[str, Any]], *answers: tuple[dict[str, Any],
 
 
 def labelled(home: Home, *beliefs: tuple[dict[str, Any], dict[str, float]]) -> None:
-    """Soft labels of tasks."""
+    """Soft labels of tasks, with what two people said who agree with them."""
+    asked = [task for task, _ in beliefs]
+    words = [max(belief, key=belief.__getitem__) for _, belief in beliefs]
+    said(home, asked, *((task, who, word) for task, word in zip(asked, words, strict=True) for who in ("cat", "dan")))
     rows = [
         {
             "label_task_id": task["label_task_id"],
@@ -86,7 +91,6 @@ def test_a_label_that_leans_is_a_preference_that_leads_back_to_its_decision(home
     lived(home, ACCEPTED | {"task_id": "t", "episode_id": "x"})
     asked = question(ACCEPTED)
     labelled(home, (asked, SURE))
-    said(home, [asked], (asked, "ann", "second"), (asked, "bob", "second"))
     found = taught(home)
     [row] = found.preferences.drop_columns(["preference_id"]).to_pylist()
     assert row == {
@@ -118,7 +122,6 @@ def test_a_label_that_leans_is_a_preference_that_leads_back_to_its_decision(home
 def test_a_text_that_nobody_was_served_has_the_place_of_what_it_was_made_of(home: Home) -> None:
     lived(home, EDITED)
     asked = question(EDITED, Kind.PREFERENCE, "second, better", "second")
-    tasks.add(home.lake, home.state, [asked])
     labelled(home, (asked, {"first": 0.9, "second": 0.1}))
     [row] = taught(home).preferences.to_pylist()
     names = ("chosen", "rejected", "chosen_position", "rejected_position", "chosen_logprob", "rejected_logprob")
@@ -177,7 +180,6 @@ def test_what_is_no_preference_about_a_decision_teaches_nothing(
     home: Home, asked: dict[str, Any], belief: dict[str, float], reason: str
 ) -> None:
     lived(home, ACCEPTED)
-    tasks.add(home.lake, home.state, [asked])
     labelled(home, (asked, belief))
     found = taught(home)
     assert (found.given, found.preferences.num_rows, dict(found.set_aside)) == (1, 0, {reason: 1})
@@ -192,7 +194,6 @@ def test_a_decision_that_may_not_be_learned_from_teaches_nothing_by_its_labels(
 ) -> None:
     lived(home, ACCEPTED | changed)
     asked = question(ACCEPTED)
-    tasks.add(home.lake, home.state, [asked])
     labelled(home, (asked, SURE))
     assert dict(taught(home).set_aside) == {reason: 1}
 
@@ -202,7 +203,6 @@ def test_whoever_is_held_out_is_so_from_annotators_too(home: Home) -> None:
     people = [f"p_{n}" for n in range(40)]
     lived(home, *(decision(n, "accept", 0, "first", employee=who) for n, who in enumerate(people)))
     asked = [question(decision(n, "accept", 0, "first", employee=who)) for n, who in enumerate(people)]
-    tasks.add(home.lake, home.state, asked)
     labelled(home, *((row, SURE) for row in asked))
     for who in people:
         side[split_of(who, 0.4, home.settings.seed) is Split.HELD_OUT] += 1
@@ -215,7 +215,7 @@ def test_a_label_is_of_the_time_when_its_last_answer_came(home: Home) -> None:
     lived(home, ACCEPTED, REJECTED)
     asked, other = question(ACCEPTED), question(REJECTED, Kind.REWRITE, "first")
     labelled(home, (asked, SURE))
-    said(home, [asked, other], (asked, "ann", "second"), (other, "ann", "much better"))
+    said(home, [other], (other, "ann", "much better"))
     at = [found.preferences["received_at"].to_pylist() for found in [taught(home)]]
     assert at == [[EVENING, EVENING]]
     bob = outside.enlist(home.settings, home.state, person="bob", source="page", author="lead")
@@ -227,22 +227,51 @@ def test_a_label_is_of_the_time_when_its_last_answer_came(home: Home) -> None:
     found = taught(home)
     assert (found.preferences["kind"].to_pylist(), dict(found.set_aside)) == (
         ["rewritten"],
-        {"later than the cut-off": 2},
+        {"later than the cut-off": 1},
     )
+    assert found.given == 2, "what was written later is not known yet"
 
 
 def test_what_was_taken_back_and_what_is_known_teach_nothing(home: Home) -> None:
     lived(home, ACCEPTED, REJECTED)
     asked, other = question(ACCEPTED), question(REJECTED, Kind.REWRITE, "first")
     labelled(home, (asked, SURE))
-    said(home, [asked, other], (asked, "ann", "second"), (other, "ann", "much better"))
+    said(home, [other], (other, "ann", "much better"))
     gold.put(home.state, asked, label="first", reason="two experts", author="lead")
     ann = outside.enlist(home.settings, home.state, person="ann", source="page", author="lead")
-    undone = Annotation(other["label_task_id"], ann, EVENING + timedelta(minutes=1), "page", Action.UNDO)
+    at = EVENING + timedelta(minutes=1)
+    undone = Annotation(other["label_task_id"], ann, at, "page", Action.UNDO, recorded_at=at)
     assert record(home.state, from_rows([other], schema.LABEL_TASKS), [undone]).changed == 1
     found = taught(home)
     assert (found.given, found.preferences.num_rows, found.demonstrations.num_rows) == (1, 0, 0)
     assert dict(found.set_aside) == {"the right answer is known": 1}
+
+
+def test_a_label_whose_answers_changed_is_to_be_made_anew(home: Home) -> None:
+    lived(home, ACCEPTED)
+    asked = question(ACCEPTED)
+    labelled(home, (asked, SURE))
+    who = outside.enlist(home.settings, home.state, person="cat", source="page", author="lead")
+    at = EVENING + timedelta(minutes=1)
+    other = Annotation(asked["label_task_id"], who, at, "page", label="first", recorded_at=at)
+    assert record(home.state, from_rows([asked], schema.LABEL_TASKS), [other]).changed == 1
+    assert dict(taught(home).set_aside) == {"to be aggregated anew": 1}
+    undone = replace(other, action=Action.UNDO, label=None)
+    assert record(home.state, from_rows([asked], schema.LABEL_TASKS), [undone]).changed == 1
+    assert dict(taught(home).set_aside) == {"to be aggregated anew": 1}
+
+
+def test_what_functions_say_alone_is_no_word_of_people(home: Home) -> None:
+    lived(home, ACCEPTED)
+    asked = question(ACCEPTED)
+    tasks.add(home.lake, home.state, [asked])
+    for n, source in enumerate((FUNCTION, FUNCTION, "page")):
+        who = outside.enlist(home.settings, home.state, person=f"one {n}", source=source, author="lead")
+        given = Annotation(asked["label_task_id"], who, NOON, source, label="second", recorded_at=EVENING)
+        assert record(home.state, from_rows([asked], schema.LABEL_TASKS), [given]).new == 1
+    assert partition.build(home.lake, home.state, DAY, "comms").labelled == 1
+    found = taught(home)
+    assert (found.preferences.num_rows, found.set_aside) == (0, {"answered by fewer than two people": 1})
 
 
 def test_a_label_stands_in_the_place_of_the_click_on_the_same_two_texts(home: Home) -> None:
@@ -250,9 +279,11 @@ def test_a_label_stands_in_the_place_of_the_click_on_the_same_two_texts(home: Ho
     clicks = derive(interactions(ACCEPTED, EDITED), held_out_share=0.0).preferences
     asked = question(ACCEPTED, Kind.PREFERENCE, "first", "third")
     labelled(home, (asked, SURE))
-    tasks.add(home.lake, home.state, [asked])
     judged = taught(home).preferences
     assert judged["chosen"].to_pylist() == ["third"]
+    revised = clicks.set_column(0, clicks.schema.field(0), pc.binary_join_element_wise(clicks[0], "again", ""))
+    revised = revised.set_column(revised.column_names.index("event_id"), "event_id", revised["preference_id"])
+    assert teaching.instead_of(revised, judged).num_rows == clicks.num_rows - 1, "another decision on the same texts"
     left = teaching.instead_of(clicks, judged)
     gone = {tuple(r.values()) for r in clicks.select(["event_id", "rejected"]).to_pylist()} - {
         tuple(r.values()) for r in left.select(["event_id", "rejected"]).to_pylist()
