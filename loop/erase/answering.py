@@ -7,13 +7,15 @@ reads later finds none. Labels that rested on those answers too are made anew fr
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from loop import schema
+from loop.erase.subject import OWN_WORDS
 from loop.home import Home
 from loop.label import outside
 from loop.label.aggregate import partition
@@ -29,9 +31,24 @@ _TABLES: Final = sorted(
 
 
 def found(connection: sa.Connection, said: sa.Table, mine: sa.ColumnElement[bool], plan: Plan) -> None:
-    """Note what a person's annotations tell."""
+    """Note what a person's annotations tell: of which days, and what the person wrote.
+
+    A text that somebody else wrote word for word is theirs, and is left where it stands.
+    """
     query = sa.select(said.c.day, said.c.workflow).where(mine).distinct()
     plan.answered.update((row.day, row.workflow) for row in connection.execute(query))
+    wrote, others = (sa.select(said.c.content).where(which, said.c.content.is_not(None)) for which in (mine, ~mine))
+    for content in connection.execute(wrote.except_(others)).scalars():
+        plan.texts.update(text for text in _words(content) if len(text) >= OWN_WORDS)
+
+
+def _words(content: str) -> Iterator[str]:
+    """What somebody wrote, as against chose, in the content of an annotation; see `Kind` of loop/label/tasks.py."""
+    told = json.loads(content)
+    if isinstance(told, str):
+        yield told
+    elif isinstance(told, dict):
+        yield from (told["attempt"], told["outcome"])
 
 
 def leave(home: Home, plan: Plan, saved: Callable[[], None]) -> Counter[str]:

@@ -33,7 +33,7 @@ from loop.collect.ledger import micros, moment
 from loop.cycle import learning
 from loop.cycle.reading import cutoff_of, window
 from loop.erase.matching import BY, among, columns, goes, learned, pointers, points
-from loop.erase.subject import Kind, Subject, in_raw, spellings
+from loop.erase.subject import OWN_WORDS, Kind, Subject, in_raw, spellings
 from loop.errors import LoopError
 from loop.home import Home
 from loop.services import processes
@@ -44,8 +44,6 @@ Step = Callable[[str], None]
 _ATTEMPTS: Final = 10
 _PATIENCE: Final = 0.2
 """Seconds for which the lock is waited for: who only waits for it to be free has it for a moment."""
-OWN_WORDS: Final = 16
-"""Characters from which a text that the person wrote is looked for in logs and documents."""
 SCHEMAS: Final = {
     LandedKind.EVENTS: LANDED,
     LandedKind.REJECTS: schema.QUARANTINE.arrow,

@@ -19,6 +19,8 @@ DISTINCTIVE: Final = 5
 """Characters from which an id that is all of a string, or has a digit or an @, is taken for the person's."""
 LONG: Final = 12
 """Characters from which any id is told from other words, wherever it stands alone."""
+OWN_WORDS: Final = 16
+"""Characters from which a text that the person wrote is looked for in logs and documents."""
 
 
 class Kind(StrEnum):

@@ -390,3 +390,31 @@ def test_labels_that_nobody_has_made_yet_are_not_made_by_an_erasure(home: Home) 
         assert record(home.state, from_rows([row], schema.LABEL_TASKS), [said]).new == 1
     assert erase(home, BEN).removed == {"state/annotators": 1, "state/annotations": 1}
     assert held(home, "task_labels") == []
+
+
+def test_what_an_annotator_wrote_is_masked_in_logs_and_what_was_chosen_or_is_anothers_too_is_not(home: Home) -> None:
+    about = {"day": DAY, "workflow": "comms", "reason": "random", "origin": Origin.IMPORT}
+    rewrite, again = (tasks.task(kind=Task.REWRITE, texts=[text], **about) for text in ("one", "two"))
+    spans = tasks.task(kind=Task.SPAN, texts=["Call me"], options=["personal information"], **about)
+    attempt = tasks.task(kind=Task.RED_TEAM, prompt=[{"role": "user", "content": "try"}], **about)
+    rows = [rewrite, again, spans, attempt]
+    tasks.add(home.lake, home.state, rows)
+    attacked = {"attempt": "Pretend to be my bank", "outcome": tasks.OUTCOMES[-1], "severity": tasks.SEVERITIES[0]}
+    said = [
+        (BEN, rewrite, "Kindly see the figures"),
+        (BEN, again, "As both of them would put it"),
+        (BEN, spans, [{"start": 0, "end": 4, "type": "personal information"}]),
+        (BEN, attempt, attacked),
+        (EVE, again, "As both of them would put it"),
+    ]
+    for person, row, content in said:
+        who = outside.enlist(home.settings, home.state, person=person, source="page", author="lead")
+        one = Annotation(row["label_task_id"], who, AT, "page", content=json.dumps(content))
+        assert record(home.state, from_rows(rows, schema.LABEL_TASKS), [one]).new == 1
+    log = home.settings.home / "page.log"
+    kept = f"of personal information: {tasks.OUTCOMES[-1]}; As both of them would put it"
+    log.write_text(f"kept Kindly see the figures, then {kept}; Pretend to be my bank\n")
+    assert erase(home, BEN).removed["files masked"] == 1
+    stars = "*" * len("Kindly see the figures"), "*" * len("Pretend to be my bank")
+    assert log.read_text() == f"kept {stars[0]}, then {kept}; {stars[1]}\n"
+    assert [row["content"] for row in held(home, "annotations")] == ['"As both of them would put it"']
