@@ -232,6 +232,15 @@ class TestConnect:
             with pytest.raises(duckdb.BinderException):
                 connection.execute(f"SELECT annotator, min({column}) FROM annotations GROUP BY ALL")
 
+    @pytest.mark.parametrize("column", ["answered_at", "dwell_ms"])
+    def test_nobody_is_shown_how_fast_a_member_of_the_panel_works(self, tmp_path: Path, column: str) -> None:
+        at = datetime(2026, 1, 5, 12, tzinfo=UTC)
+        row = {"comparison_id": "c", "employee": "p-1", "choice": "left", "answered_at": at, "dwell_ms": 900}
+        with lake.connect(Lake(tmp_path), {"answers": from_rows([row], schema.ANSWERS)}) as connection:
+            assert connection.execute("SELECT * FROM answers").fetchall() == [("c", "p-1", "left")]
+            with pytest.raises(duckdb.BinderException):
+                connection.execute(f"SELECT employee, min({column}) FROM answers GROUP BY ALL")
+
     def test_rows_come_with_their_partition_and_their_zone(self, tmp_path: Path) -> None:
         home = tmp_path / "it's a=b é"
         store = Lake(home)

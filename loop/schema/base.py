@@ -24,8 +24,9 @@ class Privacy(StrEnum):
     TEXT = "text"
     """Free text that people wrote or read; may hold personal data."""
     CONDUCT = "conduct"
-    """How fast somebody works and how far decisions are trusted: whoever it is about may see it of themselves, nobody
-    of another; `loop sql` has it not."""
+    """How fast those work who are asked (panel members, annotators) and how far decisions are trusted: whoever it is
+    about may see it of themselves, nobody of another; `loop sql` has it not. The times of `interactions` are none of
+    it: they are part of the decision as it came, and stand in `loop sql` under pseudonyms."""
 
 
 class Origin(StrEnum):

@@ -168,8 +168,8 @@ ANSWERS: Final = Table(
         Column("comparison_id", TEXT, "the side-by-side"),
         Column("employee", TEXT, "pseudonym", Privacy.PSEUDONYM),
         Column("choice", TEXT, "left, right, tie or neither"),
-        Column("answered_at", TIME, "when"),
-        Column("dwell_ms", INT, "milliseconds taken", nullable=True),
+        Column("answered_at", TIME, "when", Privacy.CONDUCT),
+        Column("dwell_ms", INT, "milliseconds taken", Privacy.CONDUCT, nullable=True),
     ),
 )
 
