@@ -26,8 +26,8 @@ were made of waits at once, and each partition is a run of its own: hundreds wou
 def daily_data_schedule(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
     """At one in the morning: the day before, and every earlier day for which something has landed late.
 
-    Where only outcomes came, their rewards are all that is made anew, of the newest days first, and of the others in the
-    nights that follow. Each workflow is a run of its own, so that one bad batch halts one run.
+    Where only outcomes came, their rewards are all that is made anew, of the newest days first, and of the others in
+    the nights that follow. Each workflow is a run of its own, so that one bad batch halts one run.
     """
     day = (context.scheduled_execution_time.astimezone(UTC) - timedelta(days=1)).date()
     with open_home(config.load()) as home:
