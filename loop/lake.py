@@ -346,11 +346,19 @@ def _streamed(
             failed.append(error)
             raise
 
-    return pa.RecordBatchReader.from_batches(schema.LAKE[table].arrow, batches()), failed
+    return pa.RecordBatchReader.from_batches(_written(table), batches()), failed
+
+
+def _written(table: str) -> pa.Schema:
+    """What is written to a table: without the columns' meanings, which stand in the table as it was when it was made.
+
+    Delta takes no rows whose meanings are others, and we may word one anew.
+    """
+    return pa.schema([field.remove_metadata() for field in schema.LAKE[table].arrow])
 
 
 def _of_partition(rows: pa.Table, table: str, day: date, workflow: str) -> pa.Table:
-    rows = conform(rows, schema.LAKE[table])
+    rows = conform(rows, schema.LAKE[table]).cast(_written(table))
     for column, value in (("day", day), ("workflow", workflow)):
         stray = pc.sum(pc.not_equal(rows[column], pa.scalar(value, rows.schema.field(column).type))).as_py()
         assert not stray, f"{table}: {stray} rows do not belong to {column} {value}"

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,6 +35,16 @@ def items(day: date, workflow: str, count: int, text: str = "hello") -> lake.pa.
         for i in range(count)
     ]
     return lake.from_rows(rows, schema.BENCHMARK)
+
+
+def test_a_meaning_that_is_worded_anew_breaks_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Lake(tmp_path)
+    store.overwrite("benchmark", items(DAY, "ads", 2), day=DAY, workflow="ads")
+    columns = tuple(replace(c, meaning=f"{c.meaning}, said otherwise") for c in schema.BENCHMARK.columns)
+    monkeypatch.setitem(schema.LAKE, "benchmark", replace(schema.BENCHMARK, columns=columns))
+    store.overwrite("benchmark", items(DAY, "ads", 3), day=DAY, workflow="ads")
+    store.append("benchmark", items(NEXT, "ads", 1), day=NEXT, workflow="ads", write=1)
+    assert store.read("benchmark").num_rows == 4
 
 
 def test_a_write_replaces_its_partition_and_no_other(tmp_path: Path) -> None:
