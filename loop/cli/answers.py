@@ -210,6 +210,25 @@ def _aggregate_home(workflow: str, day: datetime | None, *, json: bool) -> None:
     )
 
 
+@answers.command("adjudicate")
+def adjudicate(
+    task: Annotated[str, typer.Argument(help="Id of the task, or how it begins.")],
+    label: Annotated[str, typer.Argument(help="What is right: one of the labels that the task offers.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    json: bool = output.Json,
+) -> None:
+    """Decide on a task that people's answers leave unsure; the labels of its day are made anew."""
+    from loop.label import adjudication
+
+    with open_home(config.load()) as home:
+        told = {"label_task_id": task, "label": label, "reason": reason, "author": getuser()}
+        known = adjudication.decide(home.settings, home.lake, home.state, **told)
+    if json:
+        output.emit_json({"label_task_id": known, "label": label})
+    else:
+        output.stdout.print(f"{known} is {label}")
+
+
 @answers.command("agreement")
 def agreement_(  # noqa: PLR0913, PLR0917 - each is an option of the command
     input_: _Input = None,

@@ -26,6 +26,8 @@ WORDS: Final = ("action", "label", "content", "reason")
 """Columns that make two versions the same answer."""
 FUNCTION: Final = "function"
 """`source` of answers that labelling functions give."""
+ADJUDICATION: Final = "adjudication"
+"""`source` of decisions on what answers left too unsure: no votes, and in time whenever they come."""
 
 
 class Action(StrEnum):
@@ -47,7 +49,7 @@ class Annotation:
     """Pseudonym."""
     answered_at: datetime
     source: str
-    """page, studio, vendor, import or function."""
+    """page, studio, vendor, import, adjudication or function."""
     action: Action = Action.ANSWER
     label: str | None = None
     content: str | None = None
@@ -309,7 +311,8 @@ def _read_again(before: _Version, annotation: Annotation, why: str | None) -> bo
 
 def _uncounted(annotation: Annotation, task: Mapping[str, Any], ends: Mapping[str, datetime | None]) -> str | None:
     """Why an annotation that is stored does not count; None where it does."""
-    if task["due_at"] is not None and annotation.answered_at > task["due_at"]:
+    on_time = task["due_at"] is None or annotation.answered_at <= task["due_at"]
+    if not on_time and annotation.source != ADJUDICATION:
         return "after the deadline"
     if annotation.annotator not in ends:
         return "from nobody who annotates"

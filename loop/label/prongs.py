@@ -43,7 +43,8 @@ class Source:
     """What one source gave, cost and taught."""
 
     source: str
-    """floor, or a source of annotations: page, studio, vendor, import, function."""
+    """floor, or a source of annotations: page, studio, vendor, import, adjudication,
+    function."""
     answers: int
     """Decisions of the training side, whatever they teach, or answers that count, of all kinds."""
     people: int

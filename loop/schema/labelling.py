@@ -72,7 +72,7 @@ ANNOTATORS: Final = Table(
     key=("annotator",),
     columns=(
         Column("annotator", TEXT, "pseudonym: keyed hash of the person's id", Privacy.PSEUDONYM),
-        Column("source", TEXT, "page, studio, vendor, import or function (a labelling function)"),
+        Column("source", TEXT, "page, studio, vendor, import, adjudication or function (a labelling function)"),
         Column("token_id", TEXT, "the public half of the token; null where there is no login", nullable=True),
         Column("secret_hash", TEXT, "SHA-256 of the token's secret half; null where there is no login", nullable=True),
         Column("workflows", TEXTS, "whose tasks the person is asked"),
@@ -107,7 +107,7 @@ ANNOTATIONS: Final = Table(
         Column("reason", TEXT, "why it was skipped, or what the person adds", Privacy.TEXT, True),
         Column("swapped", FLAG, "whether the second text stood first on the person's page"),
         Column("counts", FLAG, "false where it came after the deadline or from nobody who may: kept, not counted"),
-        Column("source", TEXT, "page, studio, vendor, import or function"),
+        Column("source", TEXT, "page, studio, vendor, import, adjudication or function"),
         Column("source_id", TEXT, "its id there, by which it is taken over once", nullable=True),
         # How fast somebody works is told by each of them: one answer begins where the one before ended.
         Column("shown_at", TIME, "when the task appeared", Privacy.CONDUCT, nullable=True),

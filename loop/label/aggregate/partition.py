@@ -16,12 +16,17 @@ from loop.label import annotations as answered
 from loop.label import tasks
 from loop.label.aggregate.answers import Answers, sort
 from loop.label.aggregate.stacking import SoftLabels, aggregate
+from loop.label.annotations import ADJUDICATION
 from loop.label.tasks import CHOSEN, labels_of
 from loop.lake import Lake, from_rows
 from loop.state import State
 
 WINDOW: Final = timedelta(days=27)
 """Answers of that long before the day tell of the annotators too."""
+
+ADJUDICATED: Final = "adjudicated"
+"""`method` of a label that one person decided on, see loop/label/adjudication.py."""
+_ASKED: Final = ["label_task_id", "kind", "options"]
 
 Question = tuple[str, tuple[str, ...]]
 """Kind and labels: answers to the same question are aggregated together."""
@@ -60,7 +65,7 @@ def build(lake: Lake, state: State, day: date, workflow: str) -> Made:
     made = Made()
     rows: list[dict[str, Any]] = []
     with state.building(day, workflow), lake.pinned("label_tasks"):
-        asked = tasks.read(lake, days=(day, day), workflows=[workflow]).select(["label_task_id", "kind"]).to_pylist()
+        asked = tasks.read(lake, days=(day, day), workflows=[workflow]).select(_ASKED).to_pylist()
         made.tasks = len(asked)
         for question, group in groups(lake, state, day, workflow).items():
             if not group.today:
@@ -69,6 +74,7 @@ def build(lake: Lake, state: State, day: date, workflow: str) -> Made:
             if told.weights:
                 made.weights[f"{question[0]}, {len(question[1])} labels"] = told.weights
             rows += _rows(told, group.today, question[0], day, workflow)
+        rows = _adjudicated(rows, asked, answered.latest(state, day, workflow).to_pylist(), day, workflow)
         rows.sort(key=lambda row: str(row["label_task_id"]))
         lake.overwrite("task_labels", from_rows(rows, schema.TASK_LABELS), day=day, workflow=workflow)
     made.labelled, made.abstained = len(rows), sum(row["abstain"] for row in rows)
@@ -83,7 +89,7 @@ def build(lake: Lake, state: State, day: date, workflow: str) -> Made:
 
 
 def groups(lake: Lake, state: State, day: date, workflow: str, window: timedelta = WINDOW) -> dict[Question, Group]:
-    """By question: the answers that stand to the tasks of the window's days."""
+    """By question: the answers that stand to the tasks of the window's days; no adjudications, which are no votes."""
     first = max(schema.FIRST_DAY, day - window)
     known = tasks.read(lake, days=(first, day), workflows=[workflow]).select(
         ["label_task_id", "day", "kind", "options"]
@@ -96,7 +102,7 @@ def groups(lake: Lake, state: State, day: date, workflow: str, window: timedelta
     said: dict[Question, list[dict[str, Any]]] = {}
     for other in sorted({asked_on for asked_on, _ in question.values()}):
         for row in answered.latest(state, other, workflow).to_pylist():
-            if row["label_task_id"] in question:
+            if row["label_task_id"] in question and row["source"] != ADJUDICATION:
                 said.setdefault(question[row["label_task_id"]][1], []).append(row)
     found: dict[Question, Group] = {}
     for of, rows in sorted(said.items()):
@@ -165,4 +171,37 @@ def _rows(told: SoftLabels, mine: set[str], kind: str, day: date, workflow: str)
         }
         for i, task in enumerate(told.answers.tasks)
         if task in mine
+    ]
+
+
+def _adjudicated(
+    rows: list[dict[str, Any]],
+    asked: list[dict[str, Any]],
+    said: list[dict[str, Any]],
+    day: date,
+    workflow: str,
+) -> list[dict[str, Any]]:
+    """The labels with those in their place that one person decided on, also where nobody else had answered."""
+    decided = {row["label_task_id"]: row["label"] for row in said if row["source"] == ADJUDICATION}
+    votes = {row["label_task_id"]: row["answers"] for row in rows}
+    now = datetime.now(UTC)
+    return [row for row in rows if row["label_task_id"] not in decided] + [
+        {
+            "label_task_id": task["label_task_id"],
+            "day": day,
+            "workflow": workflow,
+            "kind": task["kind"],
+            "label": decided[task["label_task_id"]],
+            "confidence": 1.0,
+            "abstain": False,
+            "probabilities": [
+                {"label": name, "probability": float(name == decided[task["label_task_id"]])}
+                for name in labels_of(task["kind"], task["options"])
+            ],
+            "answers": votes.get(task["label_task_id"], 0) + 1,
+            "method": ADJUDICATED,
+            "aggregated_at": now,
+        }
+        for task in asked
+        if task["label_task_id"] in decided
     ]

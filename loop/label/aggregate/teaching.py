@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from loop import schema
 from loop.config import Settings
 from loop.label import gold
+from loop.label.aggregate.partition import ADJUDICATED
 from loop.label.annotations import FUNCTION, standing
 from loop.label.derive import split_of
 from loop.label.tasks import SIDES, Kind, Origin
@@ -199,7 +200,7 @@ def _why_not(
         "the right answer is known": one.label_task_id in known,
         "later than the cut-off": one.later,
         "to be aggregated anew": one.anew,
-        "answered by fewer than two people": bool(label) and one.people < 2,
+        "answered by fewer than two people": bool(label) and one.people < 2 and label["method"] != ADJUDICATED,
         "a tie, or neither": bool(label) and label["label"] not in SIDES[:2],
         "too unsure": bool(label) and abs(lean(label["probabilities"])) < LEAST,
     }
