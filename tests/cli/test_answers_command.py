@@ -195,3 +195,10 @@ def test_imported_once_answers_are_aggregated_in_the_home(settings: Settings, lo
     (one,) = told["questions"]
     assert (one["question"], one["tasks"], one["answers"]) == ("category: x, y, z", 5, 15)
     assert [a["evidence"]["tasks"] for a in one["anomalies"] if a["what"] == "contradicts the own answer"] == [1]
+    code, told, _ = loop("adjudicate", rows[0]["label_task_id"][:16], "w", "--reason", "it says so")
+    assert (code, told) == (2, {"error": "label: expected one of x, y, z, got 'w'"})
+    code, told, _ = loop("adjudicate", rows[0]["label_task_id"][:16], "z", "--reason", "it says so")
+    assert (code, told) == (0, {"label_task_id": rows[0]["label_task_id"], "label": "z"})
+    with open_home(settings) as home:
+        decided = {row["label_task_id"]: row for row in home.lake.read("task_labels").to_pylist()}
+    assert (decided[rows[0]["label_task_id"]]["label"], len(decided)) == ("z", 5)

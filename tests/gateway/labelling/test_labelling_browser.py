@@ -22,7 +22,7 @@ from loop.label.tasks import Kind
 from loop.services import Urls
 from tests.client.pages import ARGUMENTS, CHROMIUM, needs_browser
 from tests.gateway.fronts import Running
-from tests.gateway.labelling.labellers import ask, cleared, join, labelling, question, stored
+from tests.gateway.labelling.labellers import ask, join, labelling, question, stored
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -45,17 +45,6 @@ def shared(postgres_urls: Urls, tmp_path_factory: pytest.TempPathFactory) -> Ite
         gold_share=0.0,
     ) as made:
         yield made
-
-
-@pytest.fixture
-def home(shared: tuple[Home, Running]) -> Home:
-    cleared(*shared)
-    return shared[0]
-
-
-@pytest.fixture
-def running(shared: tuple[Home, Running], home: Home) -> Running:
-    return shared[1]
 
 
 @pytest.fixture(scope="module")
