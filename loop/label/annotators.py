@@ -159,13 +159,14 @@ def agree(state: State, annotator: str, *, harmful: bool, source: str = PAGE) ->
     """Note whether the person wants to see harmful texts: the person's own word, at any time.
 
     Args:
-        source: where the person labels, and said so.
+        source: where the person said so. Whoever labels on the page says so there, and nobody elsewhere for them.
 
     Returns:
-        Whether it was noted; it is not of a person who labels elsewhere.
+        Whether it was noted.
     """
     table = state.tables["annotators"]
-    mine = sa.and_(table.c.annotator == annotator, table.c.source == source)
+    here = table.c.source == PAGE if source == PAGE else table.c.source != PAGE
+    mine = sa.and_(table.c.annotator == annotator, here)
     with state.transaction() as connection:
         return bool(connection.execute(sa.update(table).where(mine).values(harmful=harmful)).rowcount)
 

@@ -64,3 +64,10 @@ def test_nobody_agrees_for_a_person_of_the_page(home: Home) -> None:
     assert not annotators.agree(home.state, name, harmful=True, source="studio")
     assert [one.harmful for one in annotators.annotators(home.state)] == [False]
     assert annotators.agree(home.state, name, harmful=True)
+
+
+def test_who_is_known_from_a_file_can_agree_when_invited(home: Home) -> None:
+    name = enlist(home.settings, home.state, person="ann@example.org", source="import", author="lead")
+    assert not annotators.agree(home.state, name, harmful=True), "nobody logged in as that person"
+    assert annotators.agree(home.state, name, harmful=True, source="studio")
+    assert [one.harmful for one in annotators.annotators(home.state)] == [True]
