@@ -176,6 +176,8 @@ def test_imported_once_answers_are_aggregated_in_the_home(settings: Settings, lo
 
     code, made, _ = loop("aggregate", "--workflow", "moderation", "--day", DAY)
     assert (code, made["tasks"], made["labelled"], made["answers"]) == (0, 5, 5, 15)
+    assert made["temperatures"].keys() == made["weights"].keys() == {"category, 3 labels"}
+    assert made["temperatures"]["category, 3 labels"] >= 1
     with open_home(settings) as home:
         rows = home.lake.read("task_labels").to_pylist()
         people = {row["annotator"] for row in home.state.arrow("annotations").to_pylist()}

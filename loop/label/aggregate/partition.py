@@ -54,6 +54,8 @@ class Made:
     set_aside: Counter[str] = field(default_factory=Counter)
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
     """Of the models, by kind and number of labels."""
+    temperatures: dict[str, float] = field(default_factory=dict)
+    """Above 1 the models were too sure together."""
 
 
 def build(lake: Lake, state: State, day: date, workflow: str) -> Made:
@@ -72,7 +74,8 @@ def build(lake: Lake, state: State, day: date, workflow: str) -> Made:
                 continue
             told = aggregate(group.answers)
             if told.weights:
-                made.weights[f"{question[0]}, {len(question[1])} labels"] = told.weights
+                name = f"{question[0]}, {len(question[1])} labels"
+                made.weights[name], made.temperatures[name] = told.weights, told.temperature
             rows += _rows(told, group.today, question[0], day, workflow)
         rows = _adjudicated(rows, asked, answered.latest(state, day, workflow).to_pylist(), day, workflow)
         rows.sort(key=lambda row: str(row["label_task_id"]))
