@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from loop.train import dataset
+
 pytestmark = pytest.mark.slow
 PROGRAM = Path(sys.executable).with_name("loop")
 SMALL = {
@@ -32,6 +34,7 @@ STAGES = [
     "weigh",
     "label",
     "ask",
+    "aggregate",
     "freeze",
     "train",
     "compare",
@@ -112,8 +115,25 @@ def test_truth_stays_out_of_the_lake(lived: tuple[Path, Any]) -> None:
     assert (home / "truth" / "world.json").exists()
     assert (home / "truth" / "outcomes-2026-01-05.jsonl").read_text().count("\n") > 50
     ids = {person["id"] for person in json.loads((home / "truth" / "world.json").read_text())["employees"]}
-    rows = loop(home, "sql", "SELECT DISTINCT employee FROM interactions")["rows"]
-    assert not ids & {row["employee"] for row in rows}
+    ids |= {person["id"] for person in json.loads((home / "truth" / "annotators.json").read_text())}
+    query = "SELECT employee AS who FROM interactions UNION SELECT annotator FROM annotations"
+    assert not ids & {row["who"] for row in loop(home, "sql", query)["rows"]}
+
+
+def test_what_annotators_say_is_learned_from(lived: tuple[Path, Any]) -> None:
+    home, _ = lived
+    query = """SELECT t.workflow, count(DISTINCT t.label_task_id) AS tasks, count(*) AS answers,
+        count(DISTINCT annotator) AS people FROM label_tasks t JOIN annotations USING (label_task_id)
+        GROUP BY t.workflow ORDER BY t.workflow"""
+    rows = loop(home, "sql", query)["rows"]
+    [asked] = loop(home, "sql", "SELECT count(*) AS n FROM label_tasks")["rows"]
+    assert [(row["workflow"], row["people"], row["answers"]) for row in rows] == [
+        (name, 4, 2 * row["tasks"]) for name, row in zip(("ads", "comms"), rows, strict=True)
+    ]
+    assert sum(row["tasks"] for row in rows) == asked["n"] > 0
+    for frozen in dataset.sets(home / "training_sets"):
+        kinds = set(dataset.load(frozen.parent, frozen.name).preferences["kind"].to_pylist())
+        assert {"choice", "edit", "judged", "rewritten"} == kinds
 
 
 def test_another_world_needs_another_home(lived: tuple[Path, Any]) -> None:
