@@ -1,6 +1,6 @@
 """What a person said as an annotator goes before any table of the lake is rewritten.
 
-Whoever teaches from answers pins what it reads until it has frozen it (loop/cycle/learning.py). So what was read before
+Whoever teaches from answers pins what it reads until it has frozen it (loop/cycle/freezing.py). So what was read before
 the answers went is in a frozen set when the scrub of those tables returns, where the erasure looks afterwards; and who
 reads later finds none. Labels that rested on those answers too are made anew from what others said.
 """
